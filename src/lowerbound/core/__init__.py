@@ -1,0 +1,1 @@
+"""The seams of `lowerbound`: types, the one traversal, the model, objectives, recipes, records, errors."""

@@ -1,0 +1,81 @@
+"""What every family returns: torch's Distribution with a mask, and with a draw that comes with its density."""
+
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Size, Tensor
+from torch.distributions import Distribution as TorchDistribution
+
+Support: TypeAlias = Literal["binary", "unit", "real"]
+
+_CONTAINS: dict[Support, tuple[Support, ...]] = {
+    "binary": ("binary",),
+    "unit": ("binary", "unit"),
+    "real": ("binary", "unit", "real"),
+}
+
+
+def contains(outer: Support, inner: Support) -> bool:
+    """Return whether values of support `inner` all lie in `outer`.
+
+    >>> contains("real", "binary"), contains("binary", "unit")
+    (True, False)
+    """
+    return inner in _CONTAINS[outer]
+
+
+class Distribution(TorchDistribution):
+    """Base of the distributions of `lowerbound`; densities are in nats, summed over the event dimensions.
+
+    A subclass gives `_log_prob_elements`, `rsample` or `sample`, `mean` and `variance`. Values of `batch_shape`
+    broadcast, so x of shape `[B, *event]` is scored under parameters `[K, B, *event]` without being copied.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own declaration; values are checked by `support`)
+    has_density = True
+    filler = 0.0  # a value inside the support, put into masked cells before they are scored
+
+    def __init__(self, batch_shape: Size, event_shape: Size) -> None:
+        super().__init__(batch_shape, event_shape, validate_args=False)
+
+    def _log_prob_elements(self, value: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _sum_events(self, value: Tensor) -> Tensor:
+        dims = len(self.event_shape)
+        return value.flatten(-dims).sum(-1) if dims > 1 else value.sum(-1) if dims else value
+
+    def log_prob(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-density of `value` in nats; cells where `mask` is 0 count nothing, whatever they hold."""
+        if mask is None:
+            return self._sum_events(self._log_prob_elements(value))
+        observed = mask.bool()
+        elements = self._log_prob_elements(torch.where(observed, value, self.filler))
+        return self._sum_events(torch.where(observed, elements, 0.0))
+
+    def rsample_and_log_prob(self, shape: Size = torch.Size()) -> tuple[Tensor, Tensor]:
+        """Draw z and return it with log q(z); families that can score only what they drew override this."""
+        z = self.rsample(shape) if self.has_rsample else self.sample(shape)
+        return z, self.log_prob(z)
+
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        """Draw without gradient, `[*sample_shape, *batch_shape, *event_shape]`."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+
+def sample_shape(distribution: TorchDistribution, shape: tuple[int, ...]) -> Size:
+    """Return the sample shape that makes draws of `distribution` come out as `[*shape, *event]`.
+
+    >>> from lowerbound.families import Normal
+    >>> q = Normal((2,))(torch.zeros(5, 2, 2))  # one distribution for each of 5 data points
+    >>> sample_shape(q, (3, 5))
+    torch.Size([3])
+    """
+    return Size(shape[: len(shape) - len(distribution.batch_shape)])
+
+
+def wide(params: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return `params` in float32 or wider: densities lose digits in half precision."""
+    return params.float() if params.dtype in (torch.float16, torch.bfloat16) else params

@@ -1,0 +1,246 @@
+"""The VAE: encoder, latent groups, decoder, and the one pass through them."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .distribution import Distribution, Support
+from .errors import ShapeError, UsageError
+from .noise import seeded
+from .record import recorded
+from .types import Batch, DataSpec, Infer, Trace
+from .walk import Source, folded, from_posterior, from_prior, mode, observe, walk
+
+Show: TypeAlias = Literal["mean", "draw"]
+
+
+class Family(nn.Module):
+    """A map from a tensor of parameters to a `Distribution`; it declares what it needs and where it lives.
+
+    A subclass sets `event_shape`, `params` (the shape of the tensor it reads for one example) and `support`, and
+    gives `forward(params [..., *self.params]) -> Distribution`.
+    """
+
+    event_shape: tuple[int, ...]
+    params: tuple[int, ...]
+    support: Support
+    has_density = True
+    discrete = False
+    target = "log p(x)"
+    """The quantity that `log_prob` of a decoder's family makes a bound on."""
+
+    def bias_for(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Return the parameter tensor `[*self.params]` whose distribution has the data's mean, and set own scales.
+
+        Args:
+            mean: mean of the training data, `[*event_shape]`.
+            variance: their variance, `[*event_shape]`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot start at the data's mean")
+
+    def forward(self, params: Tensor) -> Distribution:
+        """Return the distribution with these parameters, batch shape `[...]`."""
+        raise NotImplementedError
+
+
+class Network(nn.Module):
+    """A map `[N, *in_shape] -> [N, *out_shape]`; with `condition` > 0 it also reads y `[N, condition]`."""
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    condition: int = 0
+
+    def start_at(self, bias: Tensor) -> None:
+        """Set the bias of the output to `bias` `[*out_shape]`."""
+        raise NotImplementedError(f"{type(self).__name__} has no output bias")
+
+    def check(self, x: Tensor, y: Tensor | None) -> None:
+        """Raise ShapeError if x or y is not what this network was built for."""
+        if tuple(x.shape[1:]) != tuple(self.in_shape):
+            raise ShapeError(
+                f"{type(self).__name__} was given an input of shape {tuple(x.shape[1:])}",
+                expected=f"{tuple(self.in_shape)} for each example",
+            )
+        if self.condition and (y is None or y.shape[-1] != self.condition):
+            given = "no condition y" if y is None else f"a condition of size {y.shape[-1]}"
+            raise ShapeError(
+                f"{type(self).__name__} was given {given}",
+                expected=f"one-hot labels y of size {self.condition}",
+                fix="pass y (--label on the command line): this model is conditional",
+            )
+
+
+@recorded
+class Conditional(nn.Module):
+    """A conditional distribution: a network that feeds a family.
+
+    Raises:
+        ShapeError: if the network's output is not what the family reads.
+    """
+
+    def __init__(self, network: Network, family: Family) -> None:
+        super().__init__()
+        if tuple(network.out_shape) != tuple(family.params):
+            raise ShapeError(
+                f"{type(network).__name__} gives {tuple(network.out_shape)} to a {type(family).__name__}",
+                expected=f"{tuple(family.params)}",
+                fix="build the network with out_shape=family.params",
+            )
+        self.network, self.family = network, family
+
+    def start_at(self, mean: Tensor, variance: Tensor) -> None:
+        """Set the output bias (and the family's own scales) to the mean and variance of the training data."""
+        with torch.no_grad():
+            self.network.start_at(self.family.bias_for(mean, variance))
+
+    def forward(self, context: Tensor, y: Tensor | None = None) -> Distribution:
+        """Return p(.|context, y); context `[..., *in_shape]`, y `[B, C]`, batch shape `[...]`."""
+        events = len(self.network.in_shape)
+        return self.family(folded(self.network, (context, events), (y if self.network.condition else None, 1)))
+
+
+@recorded
+class Encoder(nn.Module):
+    """Networks from what is seen to one feature for each latent group; cells with mask 0 are seen as 0."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(
+        self, x: Float[Tensor, "B *event"], y: Tensor | None = None, mask: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return one feature `[B, ...]` for each group, top to bottom."""
+        seen = x if mask is None else torch.where(mask.bool(), x, 0.0)
+        return [network(seen, y) for network in self.networks]
+
+
+class Group(nn.Module):
+    """One latent variable: its prior, its posterior, and how z enters the state."""
+
+    posterior_family: Family
+    prior_support: Support = "real"
+
+    @abstractmethod
+    def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
+        """Return p(z|state, y); `infer` lends the top posterior."""
+
+    @abstractmethod
+    def posterior(self, state: Tensor | None, feature: Tensor, p: Distribution) -> Distribution:
+        """Return q(z|state, feature)."""
+
+    @abstractmethod
+    def merge(self, state: Tensor | None, z: Tensor) -> Tensor:
+        """Return the next state `[K, B, ...]`."""
+
+
+@recorded
+class VAE(nn.Module):
+    """A variational autoencoder: encoder, latent groups, decoder (Kingma & Welling 2014, arXiv 1312.6114).
+
+    Args:
+        encoder: gives one feature for each group.
+        groups: latent groups, top to bottom.
+        decoder: the likelihood p(x|z), from the last group's state.
+        spec: the data it was built for.
+    """
+
+    def __init__(
+        self, encoder: Encoder, groups: Sequence[Group], decoder: Conditional, spec: DataSpec | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.groups, self.decoder, self.spec = encoder, nn.ModuleList(groups), decoder, spec
+
+    @property
+    def has_density(self) -> bool:
+        """True if log p(x) can be bounded: no posterior is a point, and the decoder is a density."""
+        return self.decoder.family.has_density and all(g.posterior_family.has_density for g in self._groups())
+
+    @property
+    def conditional(self) -> bool:
+        """True if the decoder or a prior reads a condition y."""
+        return any(isinstance(m, Network) and m.condition for m in self.modules())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, batch: Batch, num_samples: int = 1, source: Source = from_posterior) -> Trace:
+        """Pass a batch through the model with K = num_samples latent samples for each example."""
+        features = self.encoder(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
+        shape = (num_samples, batch.x.shape[0])
+        state, latents = walk(self._groups(), features, batch.y, self.infer, source, shape)
+        px = self.decoder(state, batch.y)
+        log_px = px.log_prob(batch.x, batch.mask).expand(shape)
+        return Trace(latents, px, log_px, log_px.new_full(shape, -math.log(num_samples)))
+
+    def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        """Return the top posterior q(z|x, y)."""
+        group = self._groups()[0]
+        return group.posterior(None, self.encoder(x, y)[0], group.prior(None, y, self.infer))
+
+    def encode(self, x: Float[Tensor, "B *event"], y: Tensor | None = None) -> Tensor:
+        """Return the mean of the top posterior, `[B, *latent]`."""
+        with inference(self):
+            return self.infer(x, y).mean
+
+    def decode(
+        self, z: Float[Tensor, "B *latent"], y: Tensor | None = None, *, show: Show = "mean", seed: int | None = None
+    ) -> Float[Tensor, "B *event"]:
+        """Return the mean of p(x|z), or a draw from it; deeper groups, if any, take their prior's mean."""
+        shape = (1, z.shape[0])
+        with inference(self), seeded(seed):
+            state, _ = walk(self._groups(), None, y, self.infer, observe({0: z[None]}, mode), shape)
+            return _shown(self.decoder(state, y), show)
+
+    def sample(
+        self, num: int, y: Tensor | None = None, *, show: Show = "mean", seed: int | None = None
+    ) -> Float[Tensor, "B *event"]:
+        """Draw z from the prior and return the mean of p(x|z), or a draw from it, for each."""
+        if num < 1:
+            raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
+        with inference(self), seeded(seed):
+            state, _ = walk(self._groups(), None, y, self.infer, from_prior, (1, num))
+            return _shown(self.decoder(state, y), show)
+
+    def reconstruct(
+        self,
+        x: Float[Tensor, "B *event"],
+        y: Tensor | None = None,
+        *,
+        source: Source = mode,
+        show: Show = "mean",
+        seed: int | None = None,
+    ) -> Float[Tensor, "B *event"]:
+        """Encode x, take the posterior's mean (or draw: `source=from_posterior`), and decode it."""
+        with inference(self), seeded(seed):
+            return _shown(self(Batch(x, y=y), 1, source).px, show)
+
+    def _groups(self) -> list[Any]:
+        return list(self.groups)
+
+
+def _shown(px: Distribution, show: Show) -> Tensor:
+    if show not in ("mean", "draw"):
+        raise UsageError(f"cannot show {show!r}", expected="mean or draw")
+    return (px.mean if show == "mean" else px.sample())[0]
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Run in evaluation mode and without gradients, and restore each module's mode afterwards."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training

@@ -1,0 +1,47 @@
+"""Noise as a function of integers: the same keys give the same draws, whatever happened before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*keys: int) -> int:
+    """Return a 63-bit seed that depends on every key (splitmix64, Steele et al. 2014, fig. 17).
+
+    >>> mix(0, 1) != mix(1, 0)
+    True
+    """
+    state = 0x9E3779B97F4A7C15
+    for key in keys:
+        state = (state + (key & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+def reseed(*keys: int) -> None:
+    """Set torch's default generators (CPU and GPU) from `keys`; a training step calls this first."""
+    torch.manual_seed(mix(*keys))
+
+
+@contextmanager
+def seeded(*keys: int | None) -> Iterator[None]:
+    """Draw from a generator set by `keys` inside, and leave the default generators as they were.
+
+    A key `None` means: no reseeding, draw from the default generator.
+    """
+    if any(key is None for key in keys):
+        yield
+        return
+    with torch.random.fork_rng():
+        reseed(*(key for key in keys if key is not None))
+        yield
+
+
+def generator(*keys: int) -> torch.Generator:
+    """Return a CPU generator of its own, set by `keys`."""
+    return torch.Generator().manual_seed(mix(*keys))

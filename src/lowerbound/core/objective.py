@@ -1,0 +1,84 @@
+"""What an objective is: it reads a trace and returns one loss for each player, and honest terms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .model import VAE
+from .types import Batch, Trace
+
+Step: TypeAlias = Float[Tensor, ""]
+"""The number of optimiser steps taken, as a 0-d tensor, so that a compiled graph does not freeze it."""
+
+
+class Schedule:
+    """A number that depends on the step alone; `settled` is the step from which it no longer changes."""
+
+    settled: int = 0
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """Return the value at `step`, a 0-d tensor."""
+        raise NotImplementedError
+
+
+def at(schedule: float | Schedule, step: Tensor) -> float | Tensor:
+    """Return the value of a schedule, or of a plain number, at `step`."""
+    return schedule(step) if isinstance(schedule, Schedule) else schedule
+
+
+@dataclass
+class Outcome:
+    """What an objective returns.
+
+    Args:
+        losses: one scalar for each player, minimised.
+        terms: named values `[B]`, nats for each example unless their name says otherwise.
+        trace: the pass they were read from.
+    """
+
+    losses: dict[str, Tensor]
+    terms: dict[str, Tensor]
+    trace: Trace
+
+
+class Objective(nn.Module):
+    """Base of the objectives; a subclass gives `forward(model, batch, step) -> Outcome`.
+
+    Attributes:
+        couples_batch: True if examples of a batch influence each other's loss.
+        needs_density: True if it is a bound on log p(x), so that every part must have a density.
+        monitor: the term that says which weights are best.
+        maximize: True if a larger monitor is better.
+    """
+
+    couples_batch = False
+    needs_density = True
+    monitor = "elbo"
+    maximize = True
+
+    @property
+    def settled(self) -> int:
+        """The step from which no schedule changes any more; early stopping waits for it."""
+        return max((s.settled for s in vars(self).values() if isinstance(s, Schedule)), default=0)
+
+    def players(self, model: VAE) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters each player moves."""
+        return {"model": list(model.parameters())}
+
+    def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
+        """Return losses (one for each player), terms `[B]` and the trace."""
+        raise NotImplementedError
+
+    def after_step(self, trace: Trace) -> None:
+        """Change state that is not moved by a gradient, once for each optimiser step."""
+
+    __call__: Callable[..., Outcome]
+
+
+def first_step() -> Tensor:
+    """Return step 0 as the 0-d tensor that objectives read."""
+    return torch.zeros(())

@@ -1,0 +1,147 @@
+"""A recipe: a frozen record of the parts, the objective and the training defaults of one variant."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias
+
+import torch
+
+from .errors import UsageError
+from .model import VAE, Conditional, Encoder, Group, inference
+from .noise import seeded
+from .objective import Objective
+from .record import describe, rebuild, recorded
+from .rules import check_rules
+from .types import Batch, DataSpec
+
+OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "adamax"]
+LrSchedule: TypeAlias = Literal["constant", "cosine"]
+P = ParamSpec("P")
+
+
+@recorded
+@dataclass(frozen=True)
+class Training:
+    """How a recipe is trained unless told otherwise.
+
+    Args:
+        epochs: passes through the training data.
+        batch_size: examples in one step.
+        lr: learning rate.
+        lr_schedule: "constant", or "cosine" from lr to 0 over the whole training.
+        optimizer: "adam", "adamw", "sgd" or "adamax".
+        weight_decay: L2 penalty of the optimiser.
+        clip: the largest norm of a player's gradient; None leaves gradients as they are.
+        patience: epochs without a better validation monitor before stopping; None never stops early.
+
+    Raises:
+        UsageError: if a number is out of its range.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 1e-3
+    lr_schedule: LrSchedule = "constant"
+    optimizer: OptimizerName = "adam"
+    weight_decay: float = 0.0
+    clip: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        positive = {"batch size": self.batch_size, "learning rate": self.lr, "clip": self.clip}
+        for name, value in {**positive, "patience": self.patience}.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"the {name} cannot be {value}", expected="a finite number above 0")
+        for name, value in {"number of epochs": self.epochs, "weight decay": self.weight_decay}.items():
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"the {name} cannot be {value}", expected="0 or more")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parts of one variant and how to train it; `build` makes fresh weights from a seed.
+
+    Args:
+        spec: the data it is for, with the binarisation settled.
+        encoder: gives one feature for each group.
+        groups: latent groups, top to bottom.
+        decoder: the likelihood.
+        objective: what is optimised.
+        training: training defaults.
+        name: the recipe function's name.
+        options: the options it was called with.
+
+    Raises:
+        Incompatible: if the parts cannot mean anything together.
+        ShapeError: if they do not fit each other or the data.
+    """
+
+    spec: DataSpec
+    encoder: Encoder
+    groups: Sequence[Group]
+    decoder: Conditional
+    objective: Objective
+    training: Training = field(default_factory=Training)
+    name: str = "custom"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        model = VAE(self.encoder, self.groups, self.decoder, self.spec)
+        check_rules(model, self.objective, self.spec)
+        _try_out(model, self.objective, self.spec)
+
+    def build(self, seed: int = 0) -> tuple[VAE, Objective]:
+        """Return the model and the objective with fresh weights drawn from `seed`."""
+        with seeded(seed):
+            return rebuild(describe(self._model())), rebuild(describe(self.objective))
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """Return the recipe with some fields changed; the rules are checked again."""
+        return replace(self, **changes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the recipe as JSON."""
+        return {
+            "name": self.name,
+            "options": describe(self.options),
+            "model": describe(self._model()),
+            "objective": describe(self.objective),
+            "training": describe(self.training),
+        }
+
+    def _model(self) -> VAE:
+        return VAE(self.encoder, self.groups, self.decoder, self.spec)
+
+
+def _try_out(model: VAE, objective: Objective, spec: DataSpec) -> None:
+    """Pass two blank examples through, so that shapes that do not fit are found before training starts."""
+    y = torch.eye(spec.num_classes)[[0, spec.num_classes - 1]] if spec.classes else None
+    with inference(model), seeded(0):
+        objective(model, Batch(torch.zeros(2, *spec.shape), y=y), torch.zeros(()))
+
+
+RecipeFunction: TypeAlias = Callable[..., Recipe]
+RECIPES: dict[str, RecipeFunction] = {}
+
+
+def recipe(function: Callable[Concatenate[DataSpec, P], Recipe]) -> Callable[Concatenate[DataSpec, P], Recipe]:
+    """Register a recipe function under its name and let its recipes know their name and options.
+
+    Its first argument is the data's spec; its keyword-only arguments, with their defaults and docstring, are the
+    options of the command line.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def named(spec: DataSpec, *args: P.args, **kwargs: P.kwargs) -> Recipe:
+        bound = signature.bind(spec, *args, **kwargs)
+        bound.apply_defaults()
+        options = dict(list(bound.arguments.items())[1:])
+        with seeded(0):
+            made = function(spec, *args, **kwargs)
+        return made.replace(name=function.__name__, options=options)
+
+    RECIPES[function.__name__] = named
+    return named

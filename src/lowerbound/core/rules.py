@@ -1,0 +1,85 @@
+"""Combinations that cannot mean anything, refused by name when a recipe is built.
+
+Each rule reads what parts declare about themselves, so this table needs to know no concrete part.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .distribution import contains
+from .errors import Incompatible
+from .model import VAE, Group
+from .objective import Objective
+from .types import DataSpec
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One refusal: `broken` returns the sentence that says what is wrong, or None; `reason` is the mathematics."""
+
+    name: str
+    reason: str
+    fix: str
+    broken: Callable[[VAE, Objective, DataSpec], str | None]
+
+
+def _groups(model: VAE) -> list[Group]:
+    return [g for g in model.groups if isinstance(g, Group)]
+
+
+def _point_posterior(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    points = [g.posterior_family for g in _groups(model) if not g.posterior_family.has_density]
+    if not points or not objective.needs_density:
+        return None
+    return f"{type(objective).__name__} cannot be used with a {type(points[0]).__name__} posterior"
+
+
+def _support_of_data(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    family = model.decoder.family
+    if contains(family.support, spec.scored_support):
+        return None
+    return f"a {type(family).__name__} cannot score {spec.name}: its values are {spec.scored_support}"
+
+
+def _support_of_latents(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    for group in _groups(model):
+        inner, outer = group.posterior_family.support, group.prior_support
+        if group.posterior_family.has_density and not contains(outer, inner):
+            return f"a posterior on {inner} values cannot be used with a prior on {outer} ones"
+    return None
+
+
+def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    return f"a conditional model cannot be trained on {spec.name}" if model.conditional and not spec.classes else None
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "point posterior x bound",
+        "a point has no density, so KL(q||p) is infinite and no bound on log p(x) exists",
+        "use the recipe `ae`, or a Normal posterior",
+        _point_posterior,
+    ),
+    Rule(
+        "support of data x likelihood",
+        "outside its support a likelihood is zero, and the formula returns numbers that mean nothing",
+        "binarise grey images (--binarize dynamic), use `gaussian_vae` for real values, "
+        "or `mnist_vae_2017` for the cross-entropy of grey pixels",
+        _support_of_data,
+    ),
+    Rule(
+        "support of posterior x prior",
+        "where q > 0 and p = 0, KL(q||p) is infinite",
+        "choose a prior whose support holds the posterior's",
+        _support_of_latents,
+    ),
+    Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
+)
+
+
+def check_rules(model: VAE, objective: Objective, spec: DataSpec) -> None:
+    """Raise Incompatible, with its reason, for the first rule that the parts break."""
+    for rule in RULES:
+        sentence = rule.broken(model, objective, spec)
+        if sentence:
+            raise Incompatible(f"{sentence}: {rule.reason}", where=rule.name, fix=rule.fix)

@@ -1,0 +1,182 @@
+"""What flows between data, model and objective: DataSpec, Batch, Latent, Trace.
+
+Axes: K samples, B data points. All log-densities are in nats, summed over event dimensions, shape `[K, B]`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .distribution import Distribution, Support
+from .kl import kl_divergence
+from .record import recorded
+
+Kind: TypeAlias = Literal["image", "table", "points"]
+Binarize: TypeAlias = Literal["auto", "none", "dynamic", "static-seed", "threshold"]
+
+
+@recorded
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know about data before it sees them.
+
+    Args:
+        name: what the data are called.
+        shape: shape of one example, images as (channels, height, width).
+        kind: "image", "table" or "points".
+        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1] or "real".
+        size: number of training examples.
+        classes: the labels' names in order, empty without labels.
+        binarize: how grey values become 0/1. "auto" leaves it to the likelihood.
+        data_seed: seed of the splits and of every fixed binarisation.
+        resolution: distance between neighbouring values of 8-bit data in model units (1/255), 0 if continuous.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    support: Support
+    size: int
+    classes: tuple[str, ...] = ()
+    binarize: Binarize = "auto"
+    data_seed: int = 0
+    resolution: float = 0.0
+
+    @property
+    def dims(self) -> int:
+        """Number of values in one example."""
+        return prod(self.shape)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels, 0 without labels."""
+        return len(self.classes)
+
+    @property
+    def binarized(self) -> bool:
+        """True where the values a likelihood scores are 0 and 1 made from grey ones."""
+        return self.binarize not in ("auto", "none")
+
+    @property
+    def scored_support(self) -> Support:
+        """Support of the values a likelihood scores, after binarisation."""
+        return "binary" if self.binarized else self.support
+
+    def settle(self, wanted: Support) -> "DataSpec":
+        """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary."""
+        if self.binarize != "auto":
+            return self
+        dynamic = wanted == "binary" and self.support == "unit"
+        return replace(self, binarize="dynamic" if dynamic else "none")
+
+
+@dataclass
+class Batch:
+    """B examples as a model sees them.
+
+    Args:
+        x: what the likelihood scores, `[B, *shape]`.
+        seen: what the encoder sees; None means x.
+        y: condition, one-hot labels `[B, C]`.
+        mask: 1 where x is observed, shape of x; None means everywhere.
+        index: row numbers `[B]`.
+        weight: row weights `[B]`.
+    """
+
+    x: Float[Tensor, "B *event"]
+    seen: Float[Tensor, "B *seen"] | None = None
+    y: Float[Tensor, "B C"] | None = None
+    mask: Float[Tensor, "B *event"] | None = None
+    index: Tensor | None = None
+    weight: Float[Tensor, " B"] | None = None
+
+    def mean(self, value: Float[Tensor, " B"]) -> Float[Tensor, ""]:
+        """Average `value` over the rows, by their weights where there are any."""
+        if self.weight is None:
+            return value.mean()
+        return (self.weight * value).sum() / self.weight.sum()
+
+
+@dataclass
+class Latent:
+    """One latent group of one pass.
+
+    Args:
+        z: values `[K, B, *latent]`.
+        q: posterior, or None when sampling without data.
+        p: prior.
+        log_q: log q(z|.) in nats, `[K, B]`.
+        log_p: log p(z|.) in nats, `[K, B]`.
+        drawn: True if z came from q, so that a closed-form KL may stand for the sample's.
+    """
+
+    z: Float[Tensor, "K B *latent"]
+    q: Distribution | None
+    p: Distribution
+    log_q: Float[Tensor, "K B"]
+    log_p: Float[Tensor, "K B"]
+    drawn: bool
+
+    @property
+    def kl(self) -> Float[Tensor, "K B"]:
+        """KL(q || p) in nats: the closed form if z was drawn from q and one is registered, else log q - log p."""
+        closed = kl_divergence(self.q, self.p) if self.drawn and self.q is not None else None
+        return self.log_q - self.log_p if closed is None else closed.expand(self.log_q.shape)
+
+
+@dataclass
+class Trace:
+    """Everything an objective may read of one pass through the model.
+
+    Args:
+        latents: the groups, top to bottom.
+        px: the likelihood p(x|z).
+        log_px: log p(x|z) in nats, `[K, B]`.
+        log_share: log of each sample's share in an expectation under q, `[K, B]`: -log K for plain draws,
+            log q(y|x) when a group is enumerated.
+    """
+
+    latents: tuple[Latent, ...]
+    px: Distribution
+    log_px: Float[Tensor, "K B"]
+    log_share: Float[Tensor, "K B"]
+
+    @property
+    def log_w(self) -> Float[Tensor, "K B"]:
+        """Log importance weights log p(x, z) - log q(z|x) in nats."""
+        log_w = self.log_px
+        for latent in self.latents:
+            log_w = log_w + (latent.log_p - latent.log_q)
+        return log_w
+
+    @property
+    def kl(self) -> Float[Tensor, "K B"]:
+        """KL of all groups together in nats."""
+        total = self.latents[0].kl
+        for latent in self.latents[1:]:
+            total = total + latent.kl
+        return total
+
+    def mean(self, value: Float[Tensor, "K B"]) -> Float[Tensor, " B"]:
+        """Expectation over the samples, by their shares."""
+        if value.shape[0] == 1:
+            return value[0] * self.log_share[0].exp()
+        return (self.log_share.exp() * value).sum(0)
+
+    def log_mean_exp(self, value: Float[Tensor, "K B"]) -> Float[Tensor, " B"]:
+        """Log of the expectation of exp(value) over the samples, by their shares."""
+        return torch.logsumexp(self.log_share + value, 0)
+
+    def terms(self) -> dict[str, Tensor]:
+        """The terms every objective reports, `[B]` in nats: distortion -E log p(x|z), rate KL(q||p), elbo."""
+        distortion, rate = -self.mean(self.log_px), self.mean(self.kl)
+        return {"distortion": distortion, "rate": rate, "elbo": -(distortion + rate)}
+
+
+Infer: TypeAlias = Callable[..., Distribution]
+"""`infer(x, y)`: the top posterior q(z|x, y), lent to priors that are made of posteriors."""

@@ -1,0 +1,8 @@
+"""Data: by name or by path, to tensors and a `DataSpec`."""
+
+from ..core.types import DataSpec
+from .builtin import BUILTIN
+from .dataset import Data, Dataset, from_arrays
+from .load import load_data
+
+__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "load_data"]

@@ -1,0 +1,256 @@
+"""Data in memory: a tensor of examples, their labels, and how a batch is made of them without a loop over rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.distribution import Support
+from ..core.errors import DataError, ShapeError, UsageError
+from ..core.noise import generator
+from ..core.types import Batch, Binarize, DataSpec, Kind
+
+SplitName: TypeAlias = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+BINARIZE: tuple[Binarize, ...] = ("auto", "none", "dynamic", "static-seed", "threshold")
+_FIXED_ROWS = 10_000  # rows binarised at once
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The examples of one split.
+
+    Args:
+        x: stored values `[N, *shape]`, float, or whole numbers 0..scale.
+        y: labels `[N]` as numbers 0..C-1, or None.
+        spec: what they are.
+        split: "train", "valid" or "test".
+        scale: stored value that means 1.
+        resample: True if 0/1 pixels are drawn anew from grey ones in each batch.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    spec: DataSpec
+    split: SplitName
+    scale: int = 1
+    resample: bool = False
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def values(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """Return examples in model units, `[n, *shape]` float, before any binarisation in the batch."""
+        x = self.x[index]
+        return x.float() / self.scale if self.scale != 1 else x.float()
+
+    def labels(self, index: Tensor | slice = slice(None)) -> Tensor | None:
+        """Return one-hot labels `[n, C]`, or None."""
+        if self.y is None:
+            return None
+        return torch.nn.functional.one_hot(self.y[index], self.spec.num_classes).float()
+
+    def batch(self, index: Tensor | slice) -> Batch:
+        """Return the rows `index`; where `resample`, their pixels are drawn from torch's default generator."""
+        if self.resample:
+            x = self.x[index]
+            pixels = (torch.rand(x.shape, device=x.device) * self.scale < x).float()
+            return Batch(pixels, y=self.labels(index))
+        return Batch(self.values(index), y=self.labels(index))
+
+    def matching(self, spec: DataSpec) -> "Dataset":
+        """Return the data as a model built for `spec` wants them: the same shape, binarised as it was trained.
+
+        Training rows of `binarize="dynamic"` are drawn anew in each batch; everything else is drawn once, from the
+        data seed and the split's name alone.
+
+        Raises:
+            ShapeError: if the examples have another shape.
+            DataError: if the labels differ.
+        """
+        if tuple(self.spec.shape) != tuple(spec.shape):
+            raise ShapeError(
+                f"{self.spec.name} has examples of shape {tuple(self.spec.shape)}",
+                expected=f"{tuple(spec.shape)}, as in {spec.name}, which the model was built for",
+            )
+        if self.spec.classes and spec.classes and self.spec.num_classes != spec.num_classes:
+            raise DataError(
+                f"{self.spec.name} has {self.spec.num_classes} classes", expected=f"{spec.num_classes}, as in {spec.name}"
+            )
+        protocol = self.spec.binarize if self.spec.binarize != "auto" else spec.binarize
+        settled = replace(self.spec, binarize=protocol)
+        if protocol in ("none", "auto") or self.spec.support != "unit" or self.scale == 1 and self._is_binary():
+            return replace(self, spec=settled)
+        if protocol == "dynamic" and self.split == "train":
+            return replace(self, spec=settled, resample=True)
+        fixed = self.x * 2 >= self.scale if protocol == "threshold" else self._drawn_once()
+        return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1)
+
+    def to(self, device: torch.device) -> "Dataset":
+        """Return the data on `device`."""
+        return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
+
+    def blocks(self, rows: int) -> Iterator[Batch]:
+        """Yield all rows in order, `rows` at a time."""
+        for start in range(0, len(self), rows):
+            yield self.batch(slice(start, start + rows))
+
+    def take(self, rows: int) -> "Dataset":
+        """Return the first `rows` rows."""
+        return replace(self, x=self.x[:rows], y=None if self.y is None else self.y[:rows])
+
+    def _is_binary(self) -> bool:
+        return self.x.dtype == torch.uint8
+
+    def _drawn_once(self) -> Tensor:
+        draws = generator(self.spec.data_seed, SPLITS.index(self.split))
+        pieces = []
+        for x in self.x.cpu().split(_FIXED_ROWS):
+            pieces.append(torch.rand(x.shape, generator=draws) * self.scale < x)
+        return torch.cat(pieces).to(self.x.device)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training, validation and test split of one data set, and its spec."""
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data are; recipes read it."""
+        return self.train.spec
+
+    def split(self, name: SplitName) -> Dataset:
+        """Return the split called `name`."""
+        if name not in SPLITS:
+            raise UsageError(f"there is no split {name!r}", expected=", ".join(SPLITS))
+        return getattr(self, name)
+
+
+def _tensor(x: Any, what: str) -> Tensor:
+    if isinstance(x, Tensor):
+        tensor = x.detach()
+    else:
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{what} has values of type {array.dtype}", expected="real numbers")
+        tensor = torch.from_numpy(np.ascontiguousarray(array).copy())
+    if tensor.is_complex():
+        raise DataError(f"{what} has complex values", expected="real numbers")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise DataError(f"{what} has {bad} values that are not finite", fix="remove or fill NaN and infinite values")
+    return tensor.clone()
+
+
+def _support(x: Tensor, kind: Kind) -> Support:
+    low, high = float(x.min()), float(x.max())
+    if 0 <= low and high <= 1 and bool(((x == 0) | (x == 1)).all()):
+        return "binary"
+    return "unit" if kind == "image" and 0 <= low and high <= 1 else "real"
+
+
+def from_arrays(
+    x: Any,
+    y: Any = None,
+    *,
+    name: str = "arrays",
+    test: tuple[Any, Any] | None = None,
+    kind: Kind | None = None,
+    scale: int | None = None,
+    binarize: Binarize = "auto",
+    seed: int = 0,
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+) -> Data:
+    """Make a `Data` of arrays or tensors, split by seed.
+
+    Args:
+        x: examples `[N, ...]`: `[N, D]` tables, `[N, H, W]` or `[N, C, H, W]` images, uint8 images in 0..255 or
+            float ones.
+        y: labels `[N]`, or None.
+        name: what to call the data.
+        test: (x, y) of a given test split; None splits one off.
+        kind: "image", "table" or "points"; by default by the number of axes.
+        scale: stored whole number that means 1; 255 for uint8 images unless given.
+        binarize: how grey values become 0/1.
+        seed: seed of the splits and of every fixed binarisation.
+        valid_fraction: share of the training rows held out for validation.
+        test_fraction: share of all rows split off if `test` is None.
+
+    Raises:
+        DataError: if there are fewer than 2 examples, values are not finite or labels do not fit.
+    """
+    rows = _tensor(x, name)
+    if rows.ndim < 2 or rows.shape[0] < 2:
+        raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value each")
+    kind = kind or ("image" if rows.ndim >= 3 else "table")
+    labels, classes = _labels(y, rows.shape[0], name)
+    held = _tensor(test[0], f"{name} (test)") if test else None
+    held_labels = _test_labels(test[1], held.shape[0], classes, name) if test and held is not None else None
+    if kind == "image" and rows.ndim == 3:
+        rows, held = rows[:, None], None if held is None else held[:, None]
+    if scale is None:
+        scale = 255 if rows.dtype == torch.uint8 and kind == "image" else 1
+    if scale == 1:
+        rows, held = rows.float(), None if held is None else held.float()
+    support: Support = "unit" if scale != 1 else _support(rows, kind)
+    order = torch.randperm(rows.shape[0], generator=generator(seed, 10))
+    if held is None:
+        cut = _share(rows.shape[0], test_fraction, "test fraction")
+        held, held_labels = rows[order[:cut]], None if labels is None else labels[order[:cut]]
+        order = order[cut:]
+    cut = _share(len(order), valid_fraction, "validation fraction")
+    spec = DataSpec(
+        name=name,
+        shape=tuple(rows.shape[1:]),
+        kind=kind,
+        support=support,
+        size=len(order) - cut,
+        classes=classes,
+        binarize=binarize if support == "unit" else "none",
+        data_seed=seed,
+        resolution=1 / scale if scale != 1 else 0.0,
+    )
+    if binarize not in BINARIZE:
+        raise UsageError(f"there is no binarisation {binarize!r}", expected=", ".join(BINARIZE))
+
+    def part(index: Tensor, split: SplitName) -> Dataset:
+        return Dataset(rows[index], None if labels is None else labels[index], spec, split, scale)
+
+    return Data(part(order[cut:], "train"), part(order[:cut], "valid"), Dataset(held, held_labels, spec, "test", scale))
+
+
+def _share(rows: int, fraction: float, what: str) -> int:
+    if not 0 <= fraction < 1:
+        raise UsageError(f"the {what} cannot be {fraction}", expected="0 or more and below 1")
+    return int(rows * fraction)
+
+
+def _labels(y: Any, rows: int, name: str) -> tuple[Tensor | None, tuple[str, ...]]:
+    if y is None:
+        return None, ()
+    given = np.asarray(y)
+    if given.shape != (rows,):
+        raise DataError(f"{name} has {rows} examples but labels of shape {given.shape}", expected=f"({rows},)")
+    names, numbers = np.unique(given, return_inverse=True)
+    return torch.from_numpy(numbers.astype(np.int64)), tuple(str(n) for n in names)
+
+
+def _test_labels(y: Any, rows: int, classes: tuple[str, ...], name: str) -> Tensor | None:
+    if y is None or not classes:
+        return None
+    given = np.asarray(y).astype(str)
+    if given.shape != (rows,):
+        raise DataError(f"{name} has {rows} test examples but labels of shape {given.shape}", expected=f"({rows},)")
+    unknown = sorted(set(given) - set(classes))
+    if unknown:
+        raise DataError(f"the test labels of {name} hold {unknown[0]!r}, which no training row has")
+    number = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([number[name] for name in given.tolist()])

@@ -1,0 +1,6 @@
+"""Evaluation: numbers that say what they are."""
+
+from .likelihood import Evaluation, Number, Scores, evaluate, score
+from .units import active_units, mean_variance
+
+__all__ = ["Evaluation", "Number", "Scores", "active_units", "evaluate", "mean_variance", "score"]

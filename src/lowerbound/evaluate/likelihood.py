@@ -1,0 +1,255 @@
+"""ELBO and importance-sampled log p(x), with what each number is and how far it can be trusted.
+
+Noise comes in fixed blocks of 100 examples x 100 samples, each seeded by its place, so results depend on nothing
+but the model, the data, K and the seed; memory does not grow with K.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError, Incompatible, NoDensity, UsageError
+from ..core.distribution import contains
+from ..core.model import VAE, inference
+from ..core.noise import seeded
+from ..core.types import Batch, DataSpec
+from ..core.walk import Source, from_posterior
+from ..data.dataset import Dataset, from_arrays
+
+BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
+_EVALUATION = 7  # first key of the noise of evaluation
+NumberKind: TypeAlias = Literal["exact", "bound", "estimate"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A reported number, or None with the reason why it does not exist.
+
+    Args:
+        value: the number; nats for each example unless its name says otherwise.
+        se: standard error over the examples: another test set of this size would differ by about this much.
+        kind: "exact", "bound" (in expectation: the true value is on its better side) or "estimate".
+        n: number of examples.
+        mc_se: standard error of the sampler alone, for these examples.
+        num_samples: K.
+        target: the quantity it is about.
+        reason: why there is no value.
+    """
+
+    value: float | None
+    se: float | None = None
+    kind: NumberKind | None = None
+    n: int | None = None
+    mc_se: float | None = None
+    num_samples: int | None = None
+    target: str | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that say something; `value` always."""
+        return {k: v for k, v in asdict(self).items() if v is not None or k == "value"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The first numbers of a model on one split, in nats for each example.
+
+    Args:
+        elbo: evidence lower bound (beta = 1).
+        distortion: -E log p(x|z).
+        rate: KL(q(z|x) || p(z)).
+        nll: -log p(x) by importance sampling, an upper bound in expectation.
+        bits_per_dim: nll in bits for each value, where x is discrete.
+        split: which rows.
+        binarisation: how grey values became 0/1.
+        seed: seed of the sampler.
+    """
+
+    elbo: Number
+    distortion: Number
+    rate: Number
+    nll: Number
+    bits_per_dim: Number
+    split: str
+    binarisation: str
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as JSON; see `Number` for the fields."""
+        return {k: v.to_json() if isinstance(v, Number) else v for k, v in vars(self).items()}
+
+    def __str__(self) -> str:
+        names = ("elbo", "distortion", "rate", "nll", "bits_per_dim")
+        return "\n".join(_line(name, getattr(self, name)) for name in names)
+
+
+def _line(name: str, number: Number) -> str:
+    if number.value is None:
+        return f"{name:<13} -          ({number.reason})"
+    spread = "" if number.se is None else f" +- {number.se:.3f}"
+    unit = "bits/dim" if name == "bits_per_dim" else "nats"
+    more = [unit, str(number.kind)]
+    if number.num_samples:
+        more.append(f"K = {number.num_samples}, sampler +- {number.mc_se:.4f}")
+    if number.target:
+        more.append(number.target)
+    return f"{name:<13} {number.value:9.3f}{spread}  ({', '.join(more)})"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per-example results, float64 `[N]` in nats.
+
+    Args:
+        distortion: mean of -log p(x|z) over the samples.
+        rate: KL(q || p), in closed form where there is one.
+        log_px: log of the mean importance weight over K samples.
+        variance: the sampler's variance of `log_px`, by the delta method: Var(w) / (K mean(w)^2).
+    """
+
+    distortion: Tensor
+    rate: Tensor
+    log_px: Tensor
+    variance: Tensor
+
+
+def score(
+    model: VAE, data: Dataset, *, num_samples: int = 100, seed: int = 0, source: Source = from_posterior
+) -> Scores:
+    """Score each row of `data` with K = num_samples samples of the source.
+
+    Args:
+        model: the model; evaluated in evaluation mode without gradients, and left in the mode it was in.
+        data: rows as the model wants them (`Dataset.matching`).
+        num_samples: K.
+        seed: seed of the sampler.
+        source: where z comes from; the posterior, or `from_prior` for the plain Monte-Carlo estimate.
+
+    Raises:
+        UsageError: if K < 1.
+        NoDensity: if the model has no density.
+    """
+    if num_samples < 1:
+        raise UsageError(f"the number of samples cannot be {num_samples}", expected="a whole number above 0")
+    if not model.has_density:
+        raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
+    blocks = []
+    with inference(model), seeded(seed):
+        for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
+            blocks.append(_score_block(model, batch, num_samples, (_EVALUATION, seed, i), source))
+    return Scores(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+
+
+def _score_block(
+    model: VAE, batch: Batch, num_samples: int, keys: tuple[int, ...], source: Source
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rows = batch.x.shape[0]
+    distortion = torch.zeros(rows, dtype=torch.float64)
+    rate, first = distortion.clone(), torch.full_like(distortion, -math.inf)
+    second = first.clone()
+    for chunk, start in enumerate(range(0, num_samples, BLOCK_SAMPLES)):
+        samples = min(BLOCK_SAMPLES, num_samples - start)
+        with seeded(*keys, chunk):
+            trace = model(batch, samples, source)
+        share = samples / num_samples
+        distortion -= share * trace.log_px.double().mean(0).cpu()
+        rate += share * trace.kl.double().mean(0).cpu()
+        log_w = trace.log_w.double()
+        first = torch.logaddexp(first, torch.logsumexp(log_w, 0).cpu())
+        second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0).cpu())
+    log_px = first - math.log(num_samples)
+    # K sum(w^2) / sum(w)^2 - 1 = Var(w) / mean(w)^2, and the variance of log mean(w) is that over K
+    ratio = torch.exp(second + math.log(num_samples) - 2 * first) - 1
+    return distortion, rate, log_px, ratio.clamp_min(0) / num_samples
+
+
+def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed: int = 0) -> Evaluation:
+    """Return ELBO, distortion, rate, NLL and bits/dim of a model on data.
+
+    The data are brought into the form the model was trained on: a model of binarised pixels gets the test pixels
+    binarised once, by the data seed.
+
+    Args:
+        model: a trained model.
+        data: a split, such as `data.test`, or a tensor `[N, *shape]` in model units.
+        num_samples: K of the importance-sampled NLL.
+        seed: seed of the sampler.
+
+    Raises:
+        UsageError: if K < 1.
+        DataError: if the data do not fit the model.
+    """
+    rows = _as_dataset(model, data)
+    protocol, split = rows.spec.binarize, rows.split
+    if not model.has_density:
+        return _without_density(model, rows, seed)
+    scores = score(model, rows, num_samples=num_samples, seed=seed)
+    n, family = len(rows), model.decoder.family
+    target = family.target.replace("p(x)", "p(x|y)") if model.conditional else family.target
+    mc_se = math.sqrt(float(scores.variance.sum())) / n
+    nll = Number(*_mean(-scores.log_px), kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
+    return Evaluation(
+        elbo=Number(*_mean(-(scores.distortion + scores.rate)), kind="bound", n=n, target=target),
+        distortion=Number(*_mean(scores.distortion), kind="estimate", n=n),
+        rate=Number(*_mean(scores.rate), kind="estimate", n=n),
+        nll=nll,
+        bits_per_dim=_bits_per_dim(nll, model, rows.spec),
+        split=split,
+        binarisation=protocol,
+        seed=seed,
+    )
+
+
+def no_density_reason(model: VAE) -> str:
+    """Say why `model` has no density."""
+    points = [type(g.posterior_family).__name__ for g in model.groups if not g.posterior_family.has_density]  # pyright: ignore
+    part = f"a {points[0]} posterior is a point" if points else f"{type(model.decoder.family).__name__} is no density"
+    return f"{part}: there is no bound on log p(x)"
+
+
+def _mean(values: Tensor) -> tuple[float, float | None]:
+    se = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
+    return float(values.mean()), se
+
+
+def _bits_per_dim(nll: Number, model: VAE, spec: DataSpec) -> Number:
+    if nll.value is None:
+        return Number(None, reason=nll.reason)
+    if not model.decoder.family.discrete:
+        return Number(None, reason="the likelihood is a density of continuous values: bits/dim needs discrete data")
+    per_dim = 1 / (spec.dims * math.log(2))
+    se = None if nll.se is None else nll.se * per_dim
+    return Number(nll.value * per_dim, se, kind=nll.kind, n=nll.n, target=nll.target)
+
+
+def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
+    if model.spec is None:
+        raise UsageError("the model does not know its data", fix="build it by a recipe, or give VAE a `spec`")
+    if isinstance(data, Tensor):
+        spec = model.spec
+        data = from_arrays(data, name="tensor", kind=spec.kind, valid_fraction=0, test_fraction=0).train
+    if len(data) == 0:
+        raise DataError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
+    rows = data.matching(model.spec)
+    family = model.decoder.family
+    if not contains(family.support, rows.spec.scored_support):
+        raise Incompatible(
+            f"a {type(family).__name__} cannot score {rows.spec.name}: its values are {rows.spec.scored_support}",
+            expected=f"{family.support} values",
+            fix="binarise it as the model's training data were",
+        )
+    return rows.to(model.device)
+
+
+def _without_density(model: VAE, rows: Dataset, seed: int) -> Evaluation:
+    """Report the distortion alone: -log p(x|z) at the code, the mean over the rows."""
+    values = []
+    with inference(model):
+        for batch in rows.blocks(BLOCK_ROWS):
+            values.append(-model(batch).log_px[0].double().cpu())
+    missing = Number(None, reason=no_density_reason(model))
+    distortion = Number(*_mean(torch.cat(values)), kind="exact", n=len(rows))
+    return Evaluation(missing, distortion, missing, missing, missing, rows.split, rows.spec.binarize, seed)

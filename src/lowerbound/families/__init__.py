@@ -1,0 +1,7 @@
+"""Families: from a tensor of parameters to a distribution. Each declares `params` and `support`."""
+
+from .bernoulli import Bernoulli, GreyBernoulli
+from .delta import Delta
+from .normal import FixedNormal, Normal, PerDimensionNormal, SharedNormal
+
+__all__ = ["Bernoulli", "Delta", "FixedNormal", "GreyBernoulli", "Normal", "PerDimensionNormal", "SharedNormal"]

@@ -1,0 +1,95 @@
+"""Bernoulli distributions from logits; probabilities are never an input, because float32(1 - 1e-8) is 1."""
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor
+
+from ..core.distribution import Distribution, wide
+from ..core.model import Family
+from ..core.record import recorded
+
+_EXACT_BELOW = 80.0  # softplus(l) = log(1 + exp(l)) is computed in full up to here, where exp still fits float32
+
+
+class LogitBernoulli(Distribution):
+    """Independent 0/1 values with P(1) = sigmoid(logits), over `event_shape`."""
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        self.logits = logits
+        cut = logits.ndim - event_dims
+        super().__init__(logits.shape[:cut], logits.shape[cut:])
+
+    @property
+    def mean(self) -> Tensor:
+        """P(1)."""
+        return self.logits.sigmoid()
+
+    @property
+    def variance(self) -> Tensor:
+        """P(1) P(0)."""
+        return self.mean * (-self.logits).sigmoid()
+
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        """Draw zeros and ones."""
+        with torch.no_grad():
+            return torch.bernoulli(self.mean.expand(self._extended_shape(Size(sample_shape))))
+
+    def _log_prob_elements(self, value: Tensor) -> Tensor:
+        # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l): linear in x
+        return value * self.logits - F.softplus(self.logits, threshold=_EXACT_BELOW)
+
+
+class _BernoulliFamily(Family):
+    discrete = True
+
+    def __init__(self, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.params = self.event_shape
+
+    def bias_for(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Return the logit of the mean, kept away from 0 and 1 by one part in 10,000."""
+        return torch.logit(mean, eps=1e-4)
+
+    def forward(self, params: Tensor) -> LogitBernoulli:
+        """Return the distribution with these logits."""
+        return LogitBernoulli(wide(params), len(self.event_shape))
+
+
+@recorded
+class Bernoulli(_BernoulliFamily):
+    r"""Independent pixels of 0 and 1 with P(1) = sigmoid(logit).
+
+    log p(x|z) = sum_d [x_d l_d - log(1 + exp(l_d))] (Kingma & Welling 2014, arXiv 1312.6114, appendix C.1).
+
+    Args:
+        event_shape: shape of one example.
+
+    >>> Bernoulli((1,))(torch.zeros(1)).log_prob(torch.ones(1)).exp().item()
+    0.5
+    """
+
+    support = "binary"
+
+
+@recorded
+class GreyBernoulli(_BernoulliFamily):
+    r"""The cross-entropy of grey pixels g in [0, 1]: no density of g, but an expectation over binarisations.
+
+    The Bernoulli log-probability is linear in x, so sum_d [g_d l_d - log(1 + exp(l_d))] equals the mean of
+    log p(x|z) over x_d ~ Bernoulli(g_d), exactly. With an encoder that sees g, the ELBO computed from it is
+    E_x[ELBO(x; q(z|g))] <= E_x[log p(x)], a bound on the binarised pixels' log-probability; by the convexity of
+    logsumexp (Jensen) so is its importance-weighted form.
+
+    Args:
+        event_shape: shape of one example.
+
+    >>> grey = GreyBernoulli((1,))(torch.tensor([2.0]))
+    >>> binary = Bernoulli((1,))(torch.tensor([2.0]))
+    >>> mean = 0.25 * binary.log_prob(torch.ones(1)) + 0.75 * binary.log_prob(torch.zeros(1))
+    >>> torch.allclose(grey.log_prob(torch.tensor([0.25])), mean)
+    True
+    """
+
+    support = "unit"
+    target = "E[log p(x)] over x ~ Bernoulli(grey)"

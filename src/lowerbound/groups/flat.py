@@ -1,0 +1,47 @@
+"""The flat latent: one group, whose state is z itself."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from ..core.distribution import Distribution, Support
+from ..core.model import Family, Group
+from ..core.record import recorded
+from ..core.types import Infer
+
+
+class Prior(Protocol):
+    """A module whose call returns a distribution of z; `infer` lends it the posterior."""
+
+    support: Support
+
+    def __call__(self, y: Tensor | None, infer: Infer | None) -> Distribution:
+        """Return p(z|y)."""
+        ...
+
+
+@recorded
+class Flat(Group):
+    """One latent variable that the decoder reads directly.
+
+    Args:
+        posterior_family: turns the encoder's feature into q(z|x).
+        prior_part: p(z) or p(z|y).
+    """
+
+    def __init__(self, posterior_family: Family, prior_part: Prior) -> None:
+        super().__init__()
+        self.posterior_family, self.prior_part = posterior_family, prior_part
+        self.prior_support = prior_part.support
+
+    def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
+        """Return p(z|y)."""
+        return self.prior_part(y, infer)
+
+    def posterior(self, state: Tensor | None, feature: Tensor, p: Distribution) -> Distribution:
+        """Return q(z|x) from the encoder's feature `[B, *params]`."""
+        return self.posterior_family(feature)
+
+    def merge(self, state: Tensor | None, z: Tensor) -> Tensor:
+        """Return z."""
+        return z

@@ -1,0 +1,6 @@
+"""Networks: from tensor to tensor, sized by the shapes they are given."""
+
+from .conv import ConvDecoder, ConvEncoder
+from .mlp import MLP, Activation
+
+__all__ = ["MLP", "Activation", "ConvDecoder", "ConvEncoder"]

@@ -1,0 +1,78 @@
+"""Defaults that several recipes share: the likelihood that suits the data, the parts of an MLP VAE."""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, TypeAlias
+
+from ..core.errors import UsageError
+from ..core.model import Conditional, Encoder, Family
+from ..core.objective import Schedule
+from ..core.types import DataSpec
+from ..families import Bernoulli, FixedNormal, Normal, PerDimensionNormal, SharedNormal
+from ..groups import Flat
+from ..networks import MLP, Activation
+from ..priors import StandardNormal
+from ..train.schedules import Linear
+
+Variance: TypeAlias = Literal["fixed", "shared", "per_dim", "network"]
+FLOOR = 1e-3
+
+
+def default_likelihood(spec: DataSpec) -> Family:
+    """Bernoulli for binary data and grey images (binarised anew in each batch), else Normal with a shared variance.
+
+    Grey images kept grey (`binarize="none"`) are real values, so they get the Normal too.
+    """
+    grey = spec.kind == "image" and spec.shape[0] == 1 and spec.support == "unit" and spec.binarize != "none"
+    if spec.scored_support == "binary" or grey:
+        return Bernoulli(spec.shape)
+    return SharedNormal(spec.shape, noise_floor(spec))
+
+
+def noise_floor(spec: DataSpec) -> float:
+    """The smallest standard deviation a likelihood may learn: that of rounding to the data's resolution, or 0.001."""
+    return spec.resolution / sqrt(12) if spec.resolution else FLOOR
+
+
+def normal_likelihood(spec: DataSpec, variance: Variance, scale: float) -> Family:
+    """Return the Normal of that variance: set to scale^2, one learned, one for each dimension, or from a network."""
+    floor = noise_floor(spec)
+    if variance == "fixed":
+        return FixedNormal(spec.shape, scale)
+    if variance == "network":
+        return Normal(spec.shape, floor=floor)
+    learned = {"shared": SharedNormal, "per_dim": PerDimensionNormal}
+    if variance not in learned:
+        raise UsageError(f"there is no variance {variance!r}", expected="fixed, shared, per_dim or network")
+    return learned[variance](spec.shape, floor)
+
+
+def warm_up(beta: float, steps: int) -> float | Schedule:
+    """Return beta, or a linear schedule from 0 to beta over `steps` optimiser steps."""
+    return Linear(0.0, beta, steps) if steps else beta
+
+
+@dataclass(frozen=True)
+class FlatParts:
+    """The three parts of a flat VAE, as `Recipe(spec, *parts)` takes them."""
+
+    encoder: Encoder
+    groups: tuple[Flat, ...]
+    decoder: Conditional
+
+    def __iter__(self):
+        return iter((self.encoder, self.groups, self.decoder))
+
+
+def mlp_parts(
+    spec: DataSpec,
+    posterior: Family,
+    likelihood: Family,
+    hidden: tuple[int, ...],
+    activation: Activation = "silu",
+) -> FlatParts:
+    """Return an MLP encoder, a flat group with prior N(0, I), and an MLP decoder with the layers reversed."""
+    encoder = MLP(spec.shape, posterior.params, hidden, activation)
+    decoder = MLP(posterior.event_shape, likelihood.params, hidden[::-1], activation)
+    group = Flat(posterior, StandardNormal(posterior.event_shape))
+    return FlatParts(Encoder([encoder]), (group,), Conditional(decoder, likelihood))

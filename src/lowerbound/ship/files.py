@@ -1,0 +1,108 @@
+"""Folders that are written whole or not at all, and checked when read."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import CorruptArtifact, OutOfResource
+
+MANIFEST = "MANIFEST.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder atomically: fill a temporary one, sync it, add a manifest of SHA-256 sums, rename it.
+
+    An existing folder of that name is replaced only when the new one is complete.
+
+    Raises:
+        OutOfResource: if the disk is full; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tag = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary, old = path.with_name(f".tmp-{path.name}-{tag}"), path.with_name(f".old-{path.name}-{tag}")
+    try:
+        temporary.mkdir()
+        fill(temporary)
+        sums = {p.name: _sha256(p) for p in sorted(temporary.iterdir())}
+        write_text(temporary / MANIFEST, json.dumps({"files": sums}, indent=1))
+        for file in temporary.iterdir():
+            _sync(file)
+        _sync(temporary)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        if error.errno in _FULL:
+            raise OutOfResource(
+                f"the disk is full: {path.name} was not saved", where=str(path.parent), fix="free space and try again"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_folder(path: Path) -> None:
+    """Raise CorruptArtifact unless every file of the manifest is there with its SHA-256 sum."""
+    manifest = read_json(path / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict):
+        raise CorruptArtifact("the manifest lists no files", where=str(path / MANIFEST))
+    for name, expected in files.items():
+        file = path / Path(name).name
+        if not file.is_file():
+            raise CorruptArtifact(f"{name} is missing", where=str(path), fix="use an earlier checkpoint")
+        if _sha256(file) != expected:
+            raise CorruptArtifact(
+                f"{name} is damaged: its SHA-256 sum is not the manifest's", where=str(file), fix="use an earlier copy"
+            )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file atomically: a reader sees the old text or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        CorruptArtifact: if it is missing or no JSON; the message says which line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CorruptArtifact(f"{path.name} is missing", where=str(path.parent)) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CorruptArtifact(f"{path.name} is not JSON: {error}", where=str(path)) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,340 @@
+"""`fit`: train a recipe on data."""
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError, TrainingFailed, UsageError
+from ..core.model import VAE, inference
+from ..core.noise import generator, reseed, seeded
+from ..core.objective import Objective, Outcome
+from ..core.recipe import LrSchedule, OptimizerName, Recipe, Training
+from ..data.dataset import Data, Dataset
+from ..ship.save import save
+from .checkpoint import State, save_checkpoint
+from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
+from .run import Run, RunFolder, Stop, environment, stoppable
+from .update import Guard, make_optimizers, update
+
+Precision: TypeAlias = Literal["float32", "bf16"]
+EVAL_ROWS = 100
+GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
+CHECKPOINT_SECONDS = 30.0
+_ORDER, _NOISE, _VALID = range(3)  # first key of each stream of noise
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called `name`; "auto" is a GPU if there is one.
+
+    Raises:
+        UsageError: if it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu" or name.startswith("cuda") and torch.cuda.is_available():
+        return torch.device(name)
+    raise UsageError(f"there is no device {name!r} here", expected="cpu" + (", cuda" if torch.cuda.is_available() else ""))
+
+
+def fit(
+    recipe: Recipe,
+    data: Data,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    lr_schedule: LrSchedule | None = None,
+    optimizer: OptimizerName | None = None,
+    weight_decay: float | None = None,
+    clip: float | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "float32",
+    out: str | Path | None = None,
+    progress: bool = True,
+    listeners: tuple[Listener, ...] = (),
+) -> Run:
+    """Train a recipe on data and return the run with the best weights by the objective's monitor.
+
+    Args:
+        recipe: what to train.
+        data: what to train it on.
+        epochs: passes through the training data; 0 gives the initial model. Default: the recipe's, as for the next.
+        batch_size: examples in one step.
+        lr: learning rate.
+        lr_schedule: "constant" or "cosine".
+        optimizer: "adam", "adamw", "sgd" or "adamax".
+        weight_decay: the optimiser's L2 penalty.
+        clip: the largest norm of a player's gradient.
+        patience: epochs without a better monitor before stopping, counted once all schedules have settled.
+        seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        precision: "bf16" runs the networks in bfloat16; densities stay in float32.
+        out: run folder to create; None writes nothing.
+        progress: show progress on standard error.
+        listeners: further listeners.
+
+    Raises:
+        UsageError: if an option is out of range or `out` exists.
+        DataError: if there are too few examples.
+        TrainingFailed: if a term is not finite; the last good state is saved first.
+    """
+    given: dict[str, Any] = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule,
+        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "patience": patience,
+    }  # fmt: skip
+    training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"the seed cannot be {seed}", expected="0 to 2^63 - 1")
+    if precision not in ("float32", "bf16"):
+        raise UsageError(f"there is no precision {precision!r}", expected="float32 or bf16", fix="use bf16 for float16")
+    if len(data.train) < 2:
+        raise DataError(f"{data.spec.name} has {len(data.train)} training examples", expected="at least 2")
+    place = pick_device(device)
+    folder = RunFolder(Path(out)) if out is not None else None
+    heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
+    if folder is not None:
+        heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
+    recipe = recipe.replace(training=training)
+    loop = _Loop(recipe, data, seed, place, precision, folder, Listeners(heard))
+    with stoppable() as stop, torch.random.fork_rng():
+        return loop.run(stop)
+
+
+@dataclass
+class _Best:
+    """The best weights so far, by the monitor."""
+
+    value: float = math.nan
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def improves(self, value: float, *, maximize: bool) -> bool:
+        if math.isnan(self.value):
+            return True
+        return value > self.value if maximize else value < self.value
+
+
+class _Loop:
+    """One training; what `fit` needs between two steps."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Data,
+        seed: int,
+        device: torch.device,
+        precision: Precision,
+        folder: RunFolder | None,
+        log: Listeners,
+    ) -> None:
+        self.recipe, self.training, self.seed, self.device, self.log = recipe, recipe.training, seed, device, log
+        self.folder, self.precision = folder, precision
+        self.train = data.train.matching(recipe.spec).to(device)
+        self.valid = data.valid.matching(recipe.spec).to(device)
+        model, objective = recipe.build(seed)
+        self._start_at_data(model)
+        self.model: VAE = model.to(device)
+        self.objective: Objective = objective.to(device)
+        self.optimizers = make_optimizers(self.objective.players(self.model), self.training)
+        self.guard = Guard(device)
+        self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
+        self.step, self.epoch, self.seconds = 0, 0, 0.0
+        self.best, self.history = _Best(), []
+        self._saved_at = time.monotonic()
+
+    def _start_at_data(self, model: VAE) -> None:
+        """Start the decoder's output at the training data's mean and variance."""
+        total = torch.zeros(self.train.spec.shape, dtype=torch.float64, device=self.device)
+        square = total.clone()
+        raw = replace(self.train, resample=False)  # grey values: their mean is the mean of all binarisations
+        for batch in raw.blocks(10_000):
+            total += batch.x.double().sum(0)
+            square += batch.x.double().square().sum(0)
+        mean = total / len(raw)
+        variance = (square / len(raw) - mean.square()).clamp_min(0)
+        model.decoder.start_at(mean.float().cpu(), variance.float().cpu())
+
+    def run(self, stop: Stop) -> Run:
+        """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
+        self._announce()
+        try:
+            self._epochs(stop)
+        except TrainingFailed as error:
+            self._finish("failed", error=str(error))
+            raise
+        except BaseException:
+            if self.folder is not None:
+                self.folder.status("failed", epoch=self.epoch, step=self.step)
+            raise
+        status = "stopped" if stop.signal is not None else "done"
+        self._finish(status)
+        path = self.folder.path if self.folder else None
+        code = 0 if stop.signal is None else 128 + stop.signal
+        return Run(self.model.eval(), self.recipe, path, self.history, status, code)
+
+    def _announce(self) -> None:
+        spec = self.train.spec
+        count = sum(p.numel() for p in self.model.parameters())
+        facts: dict[str, Any] = {
+            "recipe": self.recipe.name, "data": spec.name, "binarisation": spec.binarize, "seed": self.seed,
+            "device": str(self.device), "precision": self.precision, "parameters": count,
+            "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
+        }  # fmt: skip
+        if self.folder is not None:
+            self.folder.describe(self.recipe, spec, environment(self.seed, self.device, self.precision))
+            self.folder.status("running", epoch=0, step=0)
+        self.log.event("start", **facts)
+        self.log.say(
+            f"{self.recipe.name} on {spec.name}: {len(self.train):,} training and {len(self.valid):,} validation "
+            f"examples of {spec.dims} values, {count:,} parameters, {self.device}, seed {self.seed}"
+        )
+        if self.train.resample:
+            self.log.say("grey pixels are binarised anew in each batch (dynamic); validation and test once, by seed")
+        if self.training.batch_size > len(self.train):
+            self.log.say(f"batch size {self.training.batch_size} is more than the data: batches of {len(self.train)}")
+
+    def _epochs(self, stop: Stop) -> None:
+        """Run the epochs; an early end leaves the loop through `break`."""
+        for self.epoch in range(1, self.training.epochs + 1):
+            started = time.perf_counter()
+            sums = self._epoch(stop)
+            self._check()
+            self.seconds += time.perf_counter() - started
+            if stop.signal is not None:
+                break
+            self._report("train", sums)
+            scores = self._validate() if len(self.valid) else sums
+            if len(self.valid):
+                self._report("valid", scores)
+            self._remember(scores)
+            if self._out_of_patience():
+                break
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self._checkpoint()
+
+    def _epoch(self, stop: Stop) -> dict[str, float]:
+        """Take one epoch's steps and return the mean of each term over its examples."""
+        order = torch.randperm(len(self.train), generator=generator(_ORDER, self.seed, self.epoch)).to(self.device)
+        sums, rows = {}, 0
+        self.model.train()
+        for i, index in enumerate(order.split(self.training.batch_size)):
+            outcome = self._step(index)
+            if self.step == 1:
+                self._say_scales(outcome)
+            for name, term in outcome.terms.items():
+                sums[name] = sums.get(name, 0) + term.detach().double().sum()
+            rows += len(index)
+            self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
+            if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
+                self._check()
+            if stop.signal is not None:
+                break
+        return {name: float(total) / rows for name, total in sums.items()}
+
+    def _step(self, index: Tensor) -> Outcome:
+        reseed(_NOISE, self.seed, self.step)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self._lr()
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else None
+        step = torch.tensor(float(self.step), device=self.device)
+        batch, clip = self.train.batch(index), self.training.clip
+        outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast)
+        self.step += 1
+        return outcome
+
+    def _lr(self) -> float:
+        if self.training.lr_schedule == "constant":
+            return self.training.lr
+        done = self.step / (self.training.epochs * self.steps_per_epoch)
+        return self.training.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _check(self) -> None:
+        failure = self.guard.failed()
+        if failure is not None:
+            names, step = failure
+            raise TrainingFailed(
+                f"{names} was not finite at step {step}; training stopped before that step changed a weight",
+                where=f"epoch {self.epoch}",
+                fix="lower --lr, set --clip 1.0, or raise the floor of a learned variance",
+            )
+
+    def _say_scales(self, outcome: Outcome) -> None:
+        latents = sum(math.prod(latent.z.shape[2:]) for latent in outcome.trace.latents)
+        dims = {"distortion": self.train.spec.dims, "rate": latents}
+        parts = [
+            f"{name} {float(outcome.terms[name].detach().mean()):.1f} nats ({size} dims)"
+            for name, size in dims.items()
+            if name in outcome.terms
+        ]
+        self.log.say(f"step 0: {', '.join(parts)}; both summed over dimensions, so beta = 1 is the ELBO")
+
+    def _validate(self) -> dict[str, float]:
+        """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
+        sums: dict[str, float] = {}
+        step = torch.tensor(float(self.step), device=self.device)
+        with inference(self.model), seeded(_VALID, self.seed):
+            for batch in self.valid.blocks(10 * EVAL_ROWS):
+                for name, term in self.objective(self.model, batch, step).terms.items():
+                    sums[name] = sums.get(name, 0.0) + float(term.double().sum())
+        return {name: total / len(self.valid) for name, total in sums.items()}
+
+    def _report(self, split: str, terms: Mapping[str, float]) -> None:
+        named = {name: terms.get(name) for name in ("elbo", "distortion", "rate")}
+        more = {name: value for name, value in terms.items() if name not in named}
+        values = {"epoch": self.epoch, "step": self.step, "split": split, **named, **more, "seconds": self.seconds}
+        self.history.append(values)
+        self.log.event("epoch", **values)
+
+    def _remember(self, terms: Mapping[str, float]) -> None:
+        value = terms[self.objective.monitor]
+        if self.best.improves(value, maximize=self.objective.maximize):
+            self.best = _Best(value, self.epoch, copy.deepcopy(self.model.state_dict()))
+
+    def _out_of_patience(self) -> bool:
+        patience = self.training.patience
+        if patience is None or self.step < self.objective.settled:
+            return False
+        settled_epoch = math.ceil(self.objective.settled / self.steps_per_epoch)
+        if self.epoch - max(self.best.epoch, settled_epoch) < patience:
+            return False
+        self.log.say(f"no better {self.objective.monitor} for {patience} epochs: stopping")
+        return True
+
+    def _checkpoint(self) -> None:
+        """Save the state of training, and the best weights so far as the model."""
+        if self.folder is None:
+            return
+        progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
+        progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
+        state = State(self.model, self.objective, self.optimizers, progress)
+        path = save_checkpoint(self.folder.path / "checkpoints", state)
+        self._save_model()
+        self.folder.status("running", epoch=self.epoch, step=self.step)
+        self.log.event("checkpoint", epoch=self.epoch, step=self.step, path=path.name)
+        self._saved_at = time.monotonic()
+
+    def _save_model(self) -> None:
+        """Save the best weights; without a whole epoch there are only the current ones."""
+        assert self.folder is not None
+        model = copy.deepcopy(self.model)
+        if self.best.weights:
+            model.load_state_dict(self.best.weights)
+        save(model, self.folder.path / "model", recipe=self.recipe.name, options=self.recipe.options)
+
+    def _finish(self, status: Literal["done", "stopped", "failed"], **more: Any) -> None:
+        self._checkpoint()
+        if self.best.weights:
+            self.model.load_state_dict(self.best.weights)
+        self.log.event("end", status=status, epoch=self.epoch, step=self.step, seconds=self.seconds, **more)
+        if self.folder is not None:
+            self.folder.status(status, epoch=self.epoch, step=self.step, **more)

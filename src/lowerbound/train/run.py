@@ -1,0 +1,177 @@
+"""A run: the trained model and, where asked for, the folder that tells how it came about."""
+
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from .._version import __version__
+from ..core.errors import DataError, OutOfResource, UsageError
+from ..core.model import VAE
+from ..core.recipe import Recipe
+from ..core.record import describe
+from ..core.types import DataSpec
+from ..ship.files import write_json, write_text
+from ..ship.save import load
+
+Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
+
+
+@dataclass
+class Run:
+    """A finished (or stopped) training.
+
+    Args:
+        model: the model with the best weights by the objective's monitor.
+        recipe: what it was made from.
+        folder: the run folder, or None if nothing was written.
+        history: the epoch events, in order.
+        status: "done", or "stopped" by a signal.
+        exit_code: 0, or 128 + the signal's number.
+    """
+
+    model: VAE
+    recipe: Recipe
+    folder: Path | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    status: Status = "done"
+    exit_code: int = 0
+
+
+class RunFolder:
+    """`runs/NAME/`: created once, never overwritten.
+
+    Raises:
+        UsageError: if the folder exists already.
+        OutOfResource: if it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError as error:
+            raise UsageError(
+                f"{path} exists already", fix="choose another --out: a run is never overwritten"
+            ) from error
+        except OSError as error:
+            raise OutOfResource(f"{path} cannot be created: {error.strerror}", fix="choose another --out") from error
+        self.path = path
+        self.started = time.time()
+
+    def describe(self, recipe: Recipe, spec: DataSpec, environment: dict[str, Any]) -> None:
+        """Write what is known before the first step."""
+        write_json(self.path / "recipe.json", recipe.describe())
+        write_json(self.path / "data.json", describe(spec)["args"])
+        write_json(self.path / "env.json", environment)
+        write_text(self.path / "command.txt", " ".join(sys.argv) + "\n")
+
+    def status(self, status: Status, **more: Any) -> None:
+        """Replace status.json."""
+        now = time.time()
+        value = {"status": status, "pid": os.getpid(), "started": self.started, "updated": now, **more}
+        write_json(self.path / "status.json", value)
+
+
+def environment(seed: int, device: torch.device, precision: str) -> dict[str, Any]:
+    """Return what a result may depend on: versions, machine, threads, seed."""
+    return {
+        "lowerbound": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": precision,
+        "seed": seed,
+    }
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """Return `folder/name`, or with -2, -3, ... if that exists."""
+    path, count = folder / name, 1
+    while path.exists():
+        count += 1
+        path = folder / f"{name}-{count}"
+    return path
+
+
+def find_run(name: str | Path, runs: Path = Path("runs")) -> Path:
+    """Return the folder of a run given by path, by its name under `runs/`, or as "last".
+
+    Raises:
+        DataError: if there is no such run.
+    """
+    known = [p.parent for p in runs.glob("*/status.json")] if runs.is_dir() else []
+    if str(name) == "last" and known:
+        return max(known, key=_started)
+    for candidate in (Path(name), runs / str(name)):
+        if (candidate / "status.json").is_file() or (candidate / "config.json").is_file():
+            return candidate
+    listed = ", ".join(sorted(p.name for p in known)) or "none yet"
+    raise DataError(
+        f"there is no run {str(name)!r}",
+        expected=f"a path, a name under {runs}/ ({listed}), or `last`",
+        fix="train one: lowerbound train vae --data mnist",
+    )
+
+
+def _started(run: Path) -> float:
+    try:
+        return float(json.loads((run / "status.json").read_text())["started"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
+
+
+def open_run(name: str | Path) -> tuple[Path, VAE]:
+    """Return the folder and the model of a run.
+
+    Raises:
+        DataError: if there is no such run, or it has no model yet.
+        CorruptArtifact: if the model is damaged.
+    """
+    folder = find_run(name)
+    if not (folder / "model").is_dir() and not (folder / "config.json").is_file():
+        raise DataError(f"{folder} has no model yet", fix="wait for its first checkpoint, or train again")
+    return folder, load(folder)
+
+
+class Stop:
+    """Set by SIGINT or SIGTERM: the loop finishes its step, saves and leaves. A second SIGINT leaves at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal."""
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Catch SIGINT and SIGTERM inside, if this is the main thread; otherwise change nothing."""
+    stop = Stop()
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, where handlers cannot be set
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""One optimiser step for any number of players."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
+
+from ..core.model import VAE
+from ..core.objective import Objective, Outcome
+from ..core.recipe import Training
+from ..core.types import Batch
+
+
+def make_optimizers(players: Mapping[str, list[nn.Parameter]], training: Training) -> dict[str, Optimizer]:
+    """Return one optimiser for each player."""
+    kinds: dict[str, Any] = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "adamax": Adamax}
+    options: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
+    if training.optimizer != "adamax":  # torch has no fused Adamax
+        options["fused"] = True
+    return {name: kinds[training.optimizer](parameters, **options) for name, parameters in players.items()}
+
+
+@dataclass
+class Guard:
+    """Remembers, on the device, whether a number was not finite; from then on no step changes a weight.
+
+    Args:
+        device: where the flags live.
+        names: the numbers watched, in order.
+        bad: 1 where the number of that name was not finite, at the first step where one was not.
+        step: that step, or -1.
+    """
+
+    device: torch.device
+    names: tuple[str, ...] = ()
+    bad: Tensor | None = None
+    step: Tensor = field(default_factory=lambda: torch.tensor(-1.0))
+
+    def watch(self, values: Mapping[str, Tensor], step: Tensor) -> Tensor:
+        """Check `values` and return 1.0 if this step must not be taken, as a tensor on the device."""
+        flags = ~torch.isfinite(torch.stack([v.detach().float().sum() for v in values.values()]))
+        if self.bad is None:
+            self.names = tuple(values)
+            self.bad, self.step = torch.zeros_like(flags), torch.full((), -1.0, device=self.device)
+        first = flags.any() & (self.step < 0)
+        self.bad = torch.where(first, flags, self.bad)
+        self.step = torch.where(first, step.to(self.step), self.step)
+        return (self.step >= 0).float()
+
+    def failed(self) -> tuple[str, int] | None:
+        """Return the names of the numbers that were not finite and the step, or None; waits for the device."""
+        if self.bad is None or float(self.step) < 0:
+            return None
+        return " and ".join(n for n, flag in zip(self.names, self.bad.tolist(), strict=True) if flag), int(self.step)
+
+
+def update(
+    objective: Objective,
+    model: VAE,
+    optimizers: Mapping[str, Optimizer],
+    batch: Batch,
+    step: Tensor,
+    guard: Guard,
+    clip: float | None = None,
+    autocast: Any = None,
+) -> Outcome:
+    """Take one step: all backward passes, then all optimiser steps, then `after_step`.
+
+    `inputs=` restricts each backward pass to its player's parameters, so no gradient can leak to another player.
+    If a loss, a term or a gradient is not finite, no weight changes, now or later.
+    """
+    players = objective.players(model)
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    with autocast if autocast is not None else torch.autocast(batch.x.device.type, enabled=False):
+        outcome = objective(model, batch, step)
+    for i, (name, loss) in enumerate(outcome.losses.items()):
+        loss.backward(inputs=players[name], retain_graph=i + 1 < len(outcome.losses))
+    norms = {name: _clip(parameters, clip) for name, parameters in players.items()}
+    watched = {**outcome.terms, **{f"loss of {n}": v for n, v in outcome.losses.items()}}
+    watched |= {f"gradient of {n}": v for n, v in norms.items()}
+    skip = guard.watch(watched, step)
+    for optimizer in optimizers.values():
+        _step_unless(optimizer, skip)
+    with torch.no_grad():
+        objective.after_step(outcome.trace)
+    return outcome
+
+
+def _clip(parameters: list[nn.Parameter], limit: float | None) -> Tensor:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if limit is not None:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
+
+
+def _step_unless(optimizer: Optimizer, skip: Tensor) -> None:
+    if optimizer.defaults.get("fused"):  # fused optimisers leave everything as it is where found_inf is 1
+        optimizer.found_inf = skip  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()
+    elif not bool(skip):
+        optimizer.step()
