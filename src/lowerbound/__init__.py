@@ -1,5 +1,7 @@
 """lowerbound: train, evaluate, explore and ship variational autoencoders.
 
+Names are imported when first used, so that `lowerbound --help` need not wait for torch.
+
 >>> import lowerbound as lb
 >>> data = lb.load_data("digits")
 >>> recipe = lb.recipes.vae(data.spec, latent_dim=4, hidden=(32,))
@@ -8,20 +10,54 @@
 torch.Size([3, 1, 8, 8])
 """
 
-from . import recipes
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .core.errors import LowerboundError
-from .core.model import VAE
-from .core.record import recorded
-from .core.recipe import Recipe, Training
-from .core.types import Batch, DataSpec, Latent, Trace
-from .data import Data, Dataset, from_arrays, load_data
-from .evaluate import active_units, evaluate, score
-from .ship import load, save
-from .train import Run, fit
+
+if TYPE_CHECKING:
+    from . import families, groups, networks, objectives, priors, recipes
+    from .core.errors import LowerboundError
+    from .core.model import VAE, Conditional, Encoder
+    from .core.recipe import Recipe, Training, recipe
+    from .core.record import recorded
+    from .core.types import Batch, DataSpec, Latent, Trace
+    from .data import Data, Dataset, from_arrays, load_data
+    from .evaluate import Evaluation, active_units, evaluate, score
+    from .ship import load, save
+    from .train import Run, fit
+
+_HOME = {
+    "LowerboundError": "core.errors",
+    "VAE": "core.model", "Conditional": "core.model", "Encoder": "core.model",
+    "Recipe": "core.recipe", "Training": "core.recipe", "recipe": "core.recipe",
+    "recorded": "core.record",
+    "Batch": "core.types", "DataSpec": "core.types", "Latent": "core.types", "Trace": "core.types",
+    "Data": "data", "Dataset": "data", "from_arrays": "data", "load_data": "data",
+    "Evaluation": "evaluate", "active_units": "evaluate", "evaluate": "evaluate", "score": "evaluate",
+    "load": "ship", "save": "ship",
+    "Run": "train", "fit": "train",
+}  # fmt: skip
+_MODULES = ("families", "groups", "networks", "objectives", "priors", "recipes")
 
 __all__ = [
-    "VAE", "Batch", "Data", "DataSpec", "Dataset", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training",
-    "__version__", "active_units", "evaluate", "fit", "from_arrays", "load", "load_data", "recipes", "recorded",
-    "save", "score",
+    "VAE", "Batch", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
+    "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "evaluate", "families",
+    "fit", "from_arrays", "groups", "load", "load_data", "networks", "objectives", "priors", "recipe", "recipes",
+    "recorded", "save", "score",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = import_module(f".{name}", __name__)
+    elif name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module 'lowerbound' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

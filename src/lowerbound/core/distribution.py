@@ -1,12 +1,14 @@
 """What every family returns: torch's Distribution with a mask, and with a draw that comes with its density."""
 
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
 from torch.distributions import Distribution as TorchDistribution
 
+Sizes: TypeAlias = Size | list[int] | tuple[int, ...]
 Support: TypeAlias = Literal["binary", "unit", "real"]
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
@@ -32,7 +34,7 @@ class Distribution(TorchDistribution):
     broadcast, so x of shape `[B, *event]` is scored under parameters `[K, B, *event]` without being copied.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own declaration; values are checked by `support`)
+    arg_constraints = MappingProxyType({})  # pyright: ignore  (none: `Family.support` is what is checked)
     has_density = True
     filler = 0.0  # a value inside the support, put into masked cells before they are scored
 
@@ -54,12 +56,12 @@ class Distribution(TorchDistribution):
         elements = self._log_prob_elements(torch.where(observed, value, self.filler))
         return self._sum_events(torch.where(observed, elements, 0.0))
 
-    def rsample_and_log_prob(self, shape: Size = torch.Size()) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, shape: Sizes = ()) -> tuple[Tensor, Tensor]:
         """Draw z and return it with log q(z); families that can score only what they drew override this."""
         z = self.rsample(shape) if self.has_rsample else self.sample(shape)
         return z, self.log_prob(z)
 
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw without gradient, `[*sample_shape, *batch_shape, *event_shape]`."""
         with torch.no_grad():
             return self.rsample(sample_shape)

@@ -47,7 +47,7 @@ def digits(**options: Any) -> Data:
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
-    return from_arrays(bunch.images.astype(np.uint8), bunch.target, name="digits", scale=16, **options)
+    return from_arrays(np.asarray(bunch.images, np.uint8), bunch.target, name="digits", scale=16, **options)
 
 
 def ring(**options: Any) -> Data:

@@ -78,11 +78,12 @@ class Dataset:
             )
         if self.spec.classes and spec.classes and self.spec.num_classes != spec.num_classes:
             raise DataError(
-                f"{self.spec.name} has {self.spec.num_classes} classes", expected=f"{spec.num_classes}, as in {spec.name}"
+                f"{self.spec.name} has {self.spec.num_classes} classes",
+                expected=f"{spec.num_classes}, as in {spec.name}",
             )
         protocol = self.spec.binarize if self.spec.binarize != "auto" else spec.binarize
         settled = replace(self.spec, binarize=protocol)
-        if protocol in ("none", "auto") or self.spec.support != "unit" or self.scale == 1 and self._is_binary():
+        if protocol in ("none", "auto") or self.spec.support != "unit" or (self.scale == 1 and self._is_binary()):
             return replace(self, spec=settled)
         if protocol == "dynamic" and self.split == "train":
             return replace(self, spec=settled, resample=True)
@@ -115,11 +116,19 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Data:
-    """Training, validation and test split of one data set, and its spec."""
+    """Training, validation and test split of one data set, and its spec.
+
+    Args:
+        train: rows to train on.
+        valid: rows that decide which weights are best.
+        test: rows to report on.
+        origin: the arguments of `load_data` that bring the same data again; None for data made of arrays.
+    """
 
     train: Dataset
     valid: Dataset
     test: Dataset
+    origin: dict[str, Any] | None = None
 
     @property
     def spec(self) -> DataSpec:
@@ -151,9 +160,9 @@ def _tensor(x: Any, what: str) -> Tensor:
 
 def _support(x: Tensor, kind: Kind) -> Support:
     low, high = float(x.min()), float(x.max())
-    if 0 <= low and high <= 1 and bool(((x == 0) | (x == 1)).all()):
+    if low >= 0 and high <= 1 and bool(((x == 0) | (x == 1)).all()):
         return "binary"
-    return "unit" if kind == "image" and 0 <= low and high <= 1 else "real"
+    return "unit" if kind == "image" and low >= 0 and high <= 1 else "real"
 
 
 def from_arrays(
@@ -189,7 +198,9 @@ def from_arrays(
     """
     rows = _tensor(x, name)
     if rows.ndim < 2 or rows.shape[0] < 2:
-        raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value each")
+        raise DataError(
+            f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value each"
+        )
     kind = kind or ("image" if rows.ndim >= 3 else "table")
     labels, classes = _labels(y, rows.shape[0], name)
     held = _tensor(test[0], f"{name} (test)") if test else None

@@ -50,7 +50,9 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
     shape = struct.unpack(f">{axes}I", header)
     expected = prod(shape) * dtype.itemsize
     if expected > _MAX_BYTES:
-        raise DataError(f"the header of {path.name} asks for {expected:,} bytes", where=str(path), expected="8 GiB or less")
+        raise DataError(
+            f"the header of {path.name} asks for {expected:,} bytes", where=str(path), expected="8 GiB or less"
+        )
     body = bytearray()
     while len(body) <= expected:  # in pieces: a header that lies must not cost its size in memory
         piece = stream.read(min(1 << 24, expected + 1 - len(body)))

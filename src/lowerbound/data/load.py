@@ -1,5 +1,6 @@
 """`load_data`: a name, an IDX file or a folder of IDX files becomes splits and a spec."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.types import Binarize
+from ..core.types import Binarize, Kind
 from .builtin import BUILTIN
 from .dataset import Data, from_arrays
 from .idx import read_idx
@@ -41,13 +42,12 @@ def load_data(
         options["valid_fraction"] = valid_fraction
     if test_fraction is not None:
         options["test_fraction"] = test_fraction
-    if str(source) in BUILTIN:
-        return BUILTIN[str(source)](**options)
     path = Path(source)
-    if path.is_dir():
-        return _idx_folder(path, options)
-    if path.is_file():
-        return _idx_file(path, options)
+    if str(source) in BUILTIN:
+        return replace(BUILTIN[str(source)](**options), origin={"source": str(source), **options})
+    if path.exists():
+        data = _idx_folder(path, options) if path.is_dir() else _idx_file(path, options)
+        return replace(data, origin={"source": str(path.resolve()), **options})
     near = get_close_matches(str(source), BUILTIN, 1)
     raise DataError(
         f"there are no data called {str(source)!r}",
@@ -56,7 +56,7 @@ def load_data(
     )
 
 
-def _kind(array: np.ndarray) -> str:
+def _kind(array: np.ndarray) -> Kind:
     return "image" if array.ndim >= 3 else "table"
 
 

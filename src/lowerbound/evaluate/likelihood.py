@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, Incompatible, NoDensity, UsageError
 from ..core.distribution import contains
+from ..core.errors import DataError, Incompatible, NoDensity, UsageError
 from ..core.model import VAE, inference
 from ..core.noise import seeded
 from ..core.types import Batch, DataSpec

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
 
-from ..core.distribution import Distribution, wide
+from ..core.distribution import Distribution, Sizes, wide
 from ..core.model import Family
 from ..core.record import recorded
 
@@ -29,7 +29,7 @@ class LogitBernoulli(Distribution):
         """P(1) P(0)."""
         return self.mean * (-self.logits).sigmoid()
 
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw zeros and ones."""
         with torch.no_grad():
             return torch.bernoulli(self.mean.expand(self._extended_shape(Size(sample_shape))))

@@ -3,7 +3,7 @@
 import torch
 from torch import Size, Tensor
 
-from ..core.distribution import Distribution, wide
+from ..core.distribution import Distribution, Sizes, wide
 from ..core.model import Family
 from ..core.record import recorded
 
@@ -29,7 +29,7 @@ class Point(Distribution):
         """Zero."""
         return torch.zeros_like(self.value)
 
-    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Sizes = ()) -> Tensor:
         """Return the point itself, once for each sample."""
         return self.value.expand(self._extended_shape(Size(sample_shape)))
 

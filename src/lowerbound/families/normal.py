@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from ..core.distribution import Distribution, wide
+from ..core.distribution import Distribution, Sizes, wide
 from ..core.errors import UsageError
 from ..core.kl import register_kl
 from ..core.model import Family
@@ -43,7 +43,7 @@ class DiagonalNormal(Distribution):
         """The variance of each dimension."""
         return self.scale.square().expand(self._extended_shape())
 
-    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw loc + scale * eps, eps ~ N(0, I): a path for the gradient."""
         eps = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + self.scale * eps

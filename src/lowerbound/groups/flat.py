@@ -1,6 +1,6 @@
 """The flat latent: one group, whose state is z itself."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -10,10 +10,14 @@ from ..core.record import recorded
 from ..core.types import Infer
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A module whose call returns a distribution of z; `infer` lends it the posterior."""
 
-    support: Support
+    @property
+    def support(self) -> Support:
+        """Where z may lie."""
+        ...
 
     def __call__(self, y: Tensor | None, infer: Infer | None) -> Distribution:
         """Return p(z|y)."""

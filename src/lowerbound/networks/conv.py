@@ -132,7 +132,9 @@ class ConvDecoder(Network):
         self.convs = nn.ModuleList()
         for i, channel in enumerate(channels):
             following = channels[i + 1] if i + 1 < len(channels) else depth
-            self.convs.append(nn.ConvTranspose2d(channel, following, KERNEL, STRIDE, PADDING, bias=i + 1 < len(channels)))
+            self.convs.append(
+                nn.ConvTranspose2d(channel, following, KERNEL, STRIDE, PADDING, bias=i + 1 < len(channels))
+            )
         self.activations = nn.ModuleList(activation_layers(activation, len(channels)))
         self.bias = nn.Parameter(torch.zeros(self.out_shape))  # one for each output value: borders differ from centres
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..core.distribution import Distribution
+from ..core.distribution import Distribution, Support
 from ..core.model import Conditional
 from ..core.record import recorded
 from ..core.types import Infer
@@ -21,7 +21,7 @@ class StandardNormal(nn.Module):
     -2.756815...
     """
 
-    support = "real"
+    support: Support = "real"
     zero: Tensor
     one: Tensor
 
@@ -54,7 +54,7 @@ class ConditionalPrior(nn.Module):
     def __init__(self, conditional: Conditional) -> None:
         super().__init__()
         self.conditional = conditional
-        self.support = conditional.family.support
+        self.support: Support = conditional.family.support
 
     def forward(self, y: Tensor | None, infer: Infer | None) -> Distribution:
         """Return p(z|y) with batch shape `[B]`."""

@@ -1,8 +1,7 @@
 """Defaults that several recipes share: the likelihood that suits the data, the parts of an MLP VAE."""
 
-from dataclasses import dataclass
 from math import sqrt
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from ..core.errors import UsageError
 from ..core.model import Conditional, Encoder, Family
@@ -52,16 +51,12 @@ def warm_up(beta: float, steps: int) -> float | Schedule:
     return Linear(0.0, beta, steps) if steps else beta
 
 
-@dataclass(frozen=True)
-class FlatParts:
+class FlatParts(NamedTuple):
     """The three parts of a flat VAE, as `Recipe(spec, *parts)` takes them."""
 
     encoder: Encoder
     groups: tuple[Flat, ...]
     decoder: Conditional
-
-    def __iter__(self):
-        return iter((self.encoder, self.groups, self.decoder))
 
 
 def mlp_parts(

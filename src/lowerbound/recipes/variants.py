@@ -37,7 +37,9 @@ def conv_vae(
     encoder = Encoder([ConvEncoder(spec.shape, posterior.params, channels, activation)])
     decoder = Conditional(ConvDecoder((latent_dim,), likelihood.params, channels[::-1], activation), likelihood)
     group = Flat(posterior, StandardNormal((latent_dim,)))
-    return Recipe(spec.settle(likelihood.support), encoder, (group,), decoder, ELBO(beta=warm_up(1.0, warmup)), TRAINING)
+    return Recipe(
+        spec.settle(likelihood.support), encoder, (group,), decoder, ELBO(beta=warm_up(1.0, warmup)), TRAINING
+    )
 
 
 @recipe

@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from .. import families, groups, networks, objectives, priors  # noqa: F401  (fills the registry of parts)
 from .._version import __version__
 from ..core.errors import CorruptArtifact, DataError
 from ..core.model import VAE
@@ -67,7 +68,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> VAE:
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CorruptArtifact(
-            f"{CONFIG} has another format than {FORMAT}", where=str(folder), fix="load it with the version that wrote it"
+            f"{CONFIG} has another format than {FORMAT}",
+            where=str(folder),
+            fix="load it with the version that wrote it",
         )
     _check_shapes(config.get("model"), folder / WEIGHTS)
     with seeded(0):

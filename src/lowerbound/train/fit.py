@@ -15,8 +15,8 @@ from ..core.errors import DataError, TrainingFailed, UsageError
 from ..core.model import VAE, inference
 from ..core.noise import generator, reseed, seeded
 from ..core.objective import Objective, Outcome
-from ..core.recipe import LrSchedule, OptimizerName, Recipe, Training
-from ..data.dataset import Data, Dataset
+from ..core.recipe import LrSchedule, OptimizerName, Recipe
+from ..data.dataset import Data
 from ..ship.save import save
 from .checkpoint import State, save_checkpoint
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
@@ -38,9 +38,11 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu" or name.startswith("cuda") and torch.cuda.is_available():
+    if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
         return torch.device(name)
-    raise UsageError(f"there is no device {name!r} here", expected="cpu" + (", cuda" if torch.cuda.is_available() else ""))
+    raise UsageError(
+        f"there is no device {name!r} here", expected="cpu" + (", cuda" if torch.cuda.is_available() else "")
+    )
 
 
 def fit(
@@ -137,7 +139,7 @@ class _Loop:
         log: Listeners,
     ) -> None:
         self.recipe, self.training, self.seed, self.device, self.log = recipe, recipe.training, seed, device, log
-        self.folder, self.precision = folder, precision
+        self.folder, self.precision, self.origin = folder, precision, data.origin
         self.train = data.train.matching(recipe.spec).to(device)
         self.valid = data.valid.matching(recipe.spec).to(device)
         model, objective = recipe.build(seed)
@@ -190,7 +192,8 @@ class _Loop:
             "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
         }  # fmt: skip
         if self.folder is not None:
-            self.folder.describe(self.recipe, spec, environment(self.seed, self.device, self.precision))
+            facts_of_machine = environment(self.seed, self.device, self.precision)
+            self.folder.describe(self.recipe, spec, self.origin, facts_of_machine)
             self.folder.status("running", epoch=0, step=0)
         self.log.event("start", **facts)
         self.log.say(
@@ -204,7 +207,8 @@ class _Loop:
 
     def _epochs(self, stop: Stop) -> None:
         """Run the epochs; an early end leaves the loop through `break`."""
-        for self.epoch in range(1, self.training.epochs + 1):
+        while self.epoch < self.training.epochs:
+            self.epoch += 1
             started = time.perf_counter()
             sums = self._epoch(stop)
             self._check()

@@ -70,10 +70,12 @@ class RunFolder:
         self.path = path
         self.started = time.time()
 
-    def describe(self, recipe: Recipe, spec: DataSpec, environment: dict[str, Any]) -> None:
+    def describe(
+        self, recipe: Recipe, spec: DataSpec, origin: dict[str, Any] | None, environment: dict[str, Any]
+    ) -> None:
         """Write what is known before the first step."""
         write_json(self.path / "recipe.json", recipe.describe())
-        write_json(self.path / "data.json", describe(spec)["args"])
+        write_json(self.path / "data.json", {"origin": origin, "spec": describe(spec)["args"]})
         write_json(self.path / "env.json", environment)
         write_text(self.path / "command.txt", " ".join(sys.argv) + "\n")
 

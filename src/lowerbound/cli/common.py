@@ -1,0 +1,78 @@
+"""What several commands share: parsing by tyro, finding a run's data, printing results."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from ..core.errors import DataError, UsageError
+from ..core.model import VAE
+from ..data import Data, Dataset, load_data
+from ..data.dataset import SPLITS, SplitName
+from ..ship.files import read_json
+from ..train import open_run
+
+T = TypeVar("T")
+
+
+def parse(options: type[T], words: list[str], command: str) -> T:
+    """Parse `words` into the dataclass `options`; its docstring is the help. A mistake exits with code 2."""
+    return tyro.cli(options, args=words, prog=f"lowerbound {command}")
+
+
+def say(line: str) -> None:
+    """Talk: one line on standard error."""
+    sys.stderr.write(line + "\n")
+
+
+def result(text: str) -> None:
+    """A result: on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def result_json(value: Any) -> None:
+    """A result as one JSON object on standard output."""
+    result(json.dumps(value, indent=1))
+
+
+def saved(where: Path, following: str) -> None:
+    """The last line of a command: where the result is and what to do next."""
+    say(f"saved: {where}")
+    say(f"next:  {following}")
+
+
+def open_with_device(name: str, device: str) -> tuple[Path, VAE]:
+    """Return folder and model of a run, the model on `device`."""
+    from ..train.fit import pick_device
+
+    folder, model = open_run(name)
+    return folder, model.to(pick_device(device))
+
+
+def rows_of(folder: Path, model: VAE, source: str | None, split: SplitName) -> Dataset:
+    """Return rows of the run's own data, or of `source`, as the model wants them.
+
+    Raises:
+        DataError: if the run's data cannot be loaded again, or the split is empty.
+    """
+    data = load_data(source) if source is not None else own_data(folder)
+    if model.spec is None:
+        raise UsageError("the model does not know its data")
+    rows = data.split(split)
+    if len(rows) == 0:
+        raise DataError(f"{data.spec.name} has 0 {split} examples", expected="one of " + ", ".join(SPLITS))
+    return rows.matching(model.spec).to(model.device)
+
+
+def own_data(folder: Path) -> Data:
+    """Load the data a run was trained on.
+
+    Raises:
+        DataError: if they were arrays, or are no longer where they were.
+    """
+    origin = read_json(folder / "data.json").get("origin") if (folder / "data.json").exists() else None
+    if not isinstance(origin, dict):
+        raise DataError(f"{folder} was not trained on data with a name or a path", fix="say which: --data NAME|PATH")
+    return load_data(**origin)

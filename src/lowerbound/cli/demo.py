@@ -1,0 +1,59 @@
+"""`lowerbound demo`: the whole way from nothing to pictures, on real MNIST."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data import load_data
+from ..evaluate import evaluate
+from ..explore.write import write_samples
+from ..recipes import vae
+from ..ship.files import write_json
+from ..train import fit
+from ..train.run import free_name
+from .common import parse, saved, say
+from .evaluate import show
+from .reconstruct import reconstruct
+from .train import RUNS
+
+LATENT_DIM = 20
+EPOCHS = 25
+WARMUP = 1720  # four epochs of 430 steps
+
+
+@dataclass
+class Demo:
+    """Train a VAE on MNIST (dynamic binarisation), evaluate it on all test images, draw samples and reconstructions."""
+
+    epochs: int = EPOCHS
+    """Passes through the training data."""
+    num_samples: int = 100
+    """K of the importance-sampled NLL."""
+    seed: int = 0
+    """Decides initial weights, order and noise."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    out: Path | None = None
+    """Run folder to create (default: runs/demo)."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound demo`."""
+    options = parse(Demo, words, "demo")
+    data = load_data("mnist")
+    recipe = vae(data.spec, latent_dim=LATENT_DIM, warmup=WARMUP)
+    out = options.out or free_name(RUNS, "demo")
+    run = fit(recipe, data, epochs=options.epochs, seed=options.seed, device=options.device, out=out)
+    if run.exit_code:
+        return run.exit_code
+    rows = data.test.matching(recipe.spec).to(run.model.device)
+    say(f"evaluating all {len(rows):,} test images, K = {options.num_samples}")
+    numbers = evaluate(run.model, rows, num_samples=options.num_samples)
+    (out / "eval").mkdir()
+    write_json(out / "eval" / "test.json", numbers.to_json())
+    show(numbers, as_json=False)
+    samples = run.model.sample(64, seed=options.seed)
+    say(f"samples:         {write_samples(out / 'samples' / 'samples-mean', samples, recipe.spec, 'mean')}")
+    made = reconstruct(run.model, rows, out / "samples" / "reconstructions-mean", 20, "mean", options.seed)
+    say(f"reconstructions: {made}")
+    saved(out, f"lowerbound train conv_vae --data mnist, or lowerbound sample {out.name} --show draw")
+    return 0

@@ -1,0 +1,54 @@
+"""`lowerbound evaluate RUN`: the first numbers, saved beside the run."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ..data.dataset import SplitName
+from ..evaluate import Evaluation, evaluate
+from ..ship.files import write_json
+from .common import open_with_device, parse, result, result_json, rows_of, saved, say
+
+
+@dataclass
+class Evaluate:
+    """ELBO, distortion, rate, importance-sampled NLL and bits/dim of a run, in nats for each example."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """A path, a name under runs/, or `last`."""
+    data: str | None = None
+    """Other data than the run's own: a name or a path."""
+    split: SplitName = "test"
+    """Which rows."""
+    num_samples: int = 100
+    """K of the importance-sampled NLL."""
+    seed: int = 0
+    """Seed of the sampler."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    json: bool = False
+    """Print JSON."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound evaluate`."""
+    options = parse(Evaluate, words, "evaluate")
+    folder, model = open_with_device(options.run, options.device)
+    rows = rows_of(folder, model, options.data, options.split)
+    say(f"{folder.name}: {len(rows):,} {options.split} examples of {rows.spec.name}, K = {options.num_samples}")
+    numbers = evaluate(model, rows, num_samples=options.num_samples, seed=options.seed)
+    (folder / "eval").mkdir(exist_ok=True)
+    path = folder / "eval" / f"{options.split}.json"
+    write_json(path, numbers.to_json())
+    show(numbers, as_json=options.json)
+    saved(path, f"lowerbound sample {options.run}")
+    return 0
+
+
+def show(numbers: Evaluation, *, as_json: bool) -> None:
+    """Print an evaluation."""
+    if as_json:
+        result_json(numbers.to_json())
+    else:
+        result(f"{numbers}\nsplit {numbers.split}, binarisation {numbers.binarisation}, seed {numbers.seed}")

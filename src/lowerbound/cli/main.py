@@ -1,0 +1,90 @@
+"""The command line: finds the command, runs it, and turns errors into messages and exit codes.
+
+Nothing here imports torch, so that `lowerbound --help` answers at once.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from difflib import get_close_matches
+from pathlib import Path
+
+from .._version import __version__
+from ..core.errors import LowerboundError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "train a VAE on MNIST, evaluate it and draw pictures"),
+    "train": ("train", "train a recipe: lowerbound train vae --data mnist"),
+    "evaluate": ("evaluate", "ELBO, distortion, rate, NLL and bits/dim of a run"),
+    "sample": ("sample", "draw new examples from a run"),
+    "reconstruct": ("reconstruct", "encode and decode examples by a run"),
+    "recipes": ("recipes", "list the recipes, or show one"),
+}
+USAGE = "\n".join(
+    [
+        "usage: lowerbound COMMAND [options]",
+        "",
+        "Train, evaluate, explore and ship variational autoencoders.",
+        "",
+        "commands:",
+        *(f"  {name:<13}{text}" for name, (_, text) in COMMANDS.items()),
+        "",
+        "lowerbound COMMAND --help tells more. RUN is a path, a name under runs/, or `last`.",
+        "Results go to standard output, talk to standard error.",
+        "exit codes: 0 done; 2 usage or data; 3 training failed; 4 damaged file; 5 disk or memory; 130 interrupted",
+    ]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = run(words)
+        sys.stdout.flush()
+    except LowerboundError as error:
+        _tell(f"error: {error}")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        code = 130
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception:
+        code = _report_bug(words)
+    sys.exit(code)
+
+
+def run(words: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE + "\n")
+        return 0
+    if words[0] in ("-V", "--version"):
+        sys.stdout.write(f"lowerbound {__version__}\n")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, 1)
+        _tell(f"error: there is no command {name!r}")
+        _tell(f"  fix      did you mean {near[0]}?" if near else "  fix      lowerbound --help lists them")
+        return 2
+    module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
+    return module.command(rest) or 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _report_bug(words: list[str]) -> int:
+    text = f"lowerbound {__version__}\ncommand: lowerbound {' '.join(words)}\n\n{traceback.format_exc()}"
+    handle, path = tempfile.mkstemp(prefix="lowerbound-error-", suffix=".txt")
+    os.close(handle)
+    Path(path).write_text(text, encoding="utf-8")
+    _tell(traceback.format_exc())
+    _tell(f"error: this is a bug in lowerbound; the report is in {path}")
+    return 1

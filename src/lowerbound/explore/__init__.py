@@ -1,0 +1,1 @@
+"""Exploration: pictures of what a model does."""
