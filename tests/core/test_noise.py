@@ -22,7 +22,7 @@ def test_a_seed_is_one_that_torch_accepts(keys):
 
 def test_the_mixing_does_not_move_between_versions():
     # Reported numbers and resumed runs depend on it, so a change must be a visible decision.
-    assert mix(1, 2, 3) == 2967744404692519480
+    assert mix(1, 2, 3) == 7602938901349714354
 
 
 def test_seeded_draws_the_same_and_leaves_the_generator_as_it_was():

@@ -62,7 +62,7 @@ def moons(**options: Any) -> Data:
     from sklearn.datasets import make_moons
 
     x, y = make_moons(_TOY_ROWS, noise=0.05, random_state=options.get("seed", 0))
-    return from_arrays(x.astype(np.float32), y, name="moons", kind="points", **options)
+    return from_arrays(np.asarray(x, np.float32), y, name="moons", kind="points", **options)
 
 
 def eight_gaussians(**options: Any) -> Data:

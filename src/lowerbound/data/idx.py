@@ -3,9 +3,9 @@
 import gzip
 import struct
 import zlib
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def read_idx(path: str | Path) -> np.ndarray:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", where=str(path)) from error
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
+def _read(stream: BufferedIOBase, path: Path) -> np.ndarray:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES or not 1 <= magic[3] <= 8:
         raise DataError(

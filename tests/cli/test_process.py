@@ -1,0 +1,56 @@
+"""The command line as a process of its own: start-up, signals, pipes."""
+
+import json
+import signal
+import subprocess
+import sys
+
+LOWERBOUND = (sys.executable, "-m", "lowerbound")
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from lowerbound.cli.main import run; run(['--help']); "
+        "assert not {'torch', 'numpy', 'tyro'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def interrupted(folder, number):
+    """Start a long training, send the signal after the first epoch, and return the process's exit code."""
+    words = ("train", "vae", "--data", "digits", "--epochs", "100000", "--hidden", "8", "--out", "run")
+    with subprocess.Popen([*LOWERBOUND, *words], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch   2"):
+                process.send_signal(number)
+                break
+        rest = process.stderr.read()
+        process.wait()
+    assert "the state of training was saved" in rest
+    return process.returncode
+
+
+def test_ctrl_c_saves_and_exits_130(tmp_path):
+    assert interrupted(tmp_path, signal.SIGINT) == 130
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "stopped"
+    words = ("evaluate", "run", "--num-samples", "2", "--json")
+    done = subprocess.run([*LOWERBOUND, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["nll"]["value"] > 0
+
+
+def test_sigterm_saves_and_exits_143(tmp_path):
+    assert interrupted(tmp_path, signal.SIGTERM) == 143
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*/state.safetensors"))
+
+
+def test_a_reader_that_leaves_is_no_error():
+    with subprocess.Popen([*LOWERBOUND, "recipes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
+    assert b"Exception ignored" not in errors

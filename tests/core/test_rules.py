@@ -1,0 +1,122 @@
+"""Each rule refuses by its name and with its reason, and parts that fit are not refused."""
+
+import numpy as np
+import pytest
+import torch
+from lowerbound import from_arrays, recipes
+from lowerbound.core.errors import Incompatible
+from lowerbound.core.model import Conditional, Encoder, Family
+from lowerbound.core.recipe import Recipe
+from lowerbound.core.rules import RULES
+from lowerbound.families import Bernoulli, Delta, GreyBernoulli, Normal, SharedNormal
+from lowerbound.groups import Flat
+from lowerbound.networks import MLP
+from lowerbound.objectives import ELBO, Corrupt, Reconstruction
+from lowerbound.priors import StandardNormal
+from torch import nn
+
+LATENT, SHAPE = 2, (1, 5, 4)
+
+
+class UniformPrior(nn.Module):
+    """A prior on the unit cube, of which only the support is ever asked."""
+
+    support = "unit"
+
+    def forward(self, y, infer):
+        raise AssertionError("a refused recipe must not be run")
+
+
+def grey(**options):
+    return from_arrays(np.random.default_rng(1).random((20, 5, 4), np.float32), **options).spec
+
+
+def binary(**options):
+    return from_arrays(np.random.default_rng(1).integers(0, 2, (20, 5, 4)), **options).spec
+
+
+def assemble(spec, likelihood: Family, posterior: Family, objective, prior=None):
+    encoder = Encoder([MLP(spec.shape, posterior.params, (7,))])
+    decoder = Conditional(MLP((LATENT,), likelihood.params, (7,)), likelihood)
+    group = Flat(posterior, prior or StandardNormal((LATENT,)))
+    return Recipe(spec.settle(likelihood.support), encoder, (group,), decoder, objective)
+
+
+BROKEN = {
+    "point posterior x bound": lambda: assemble(binary(), Bernoulli(SHAPE), Delta((LATENT,)), ELBO()),
+    "support of data x likelihood": lambda: assemble(
+        grey(binarize="none"), Bernoulli(SHAPE), Normal((LATENT,)), ELBO()
+    ),
+    "support of posterior x prior": lambda: assemble(
+        binary(), Bernoulli(SHAPE), Normal((LATENT,)), ELBO(), UniformPrior()
+    ),
+    "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_rule_fires_by_its_name_with_its_reason(rule):
+    assert rule.name in BROKEN, "write the combination that breaks the new rule into BROKEN"
+    with pytest.raises(Incompatible) as caught:
+        BROKEN[rule.name]()
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    for part in (rule.name, rule.reason, rule.fix):
+        assert part in message
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_rule_fires_where_parts_fit(rule):
+    for spec, likelihood in ((binary(), Bernoulli(SHAPE)), (grey(), Bernoulli(SHAPE)), (grey(), SharedNormal(SHAPE))):
+        recipe = assemble(spec, likelihood, Normal((LATENT,)), ELBO())
+        model, objective = recipe.build()
+        assert rule.broken(model, objective, recipe.spec) is None
+
+
+@pytest.mark.parametrize("objective", [ELBO(), Corrupt(ELBO(), nn.Identity())], ids=["ELBO", "Corrupt(ELBO)"])
+def test_a_point_posterior_is_refused_by_every_bound_and_allowed_without_one(objective):
+    with pytest.raises(Incompatible, match="Delta"):
+        assemble(binary(), Bernoulli(SHAPE), Delta((LATENT,)), objective)
+    model, _ = assemble(binary(), Bernoulli(SHAPE), Delta((LATENT,)), Reconstruction()).build()
+    assert not model.has_density
+
+
+@pytest.mark.parametrize(
+    ("spec", "likelihood", "fits"),
+    [
+        (grey(), Bernoulli(SHAPE), True),  # dynamic binarisation
+        (grey(binarize="threshold"), Bernoulli(SHAPE), True),
+        (grey(binarize="none"), GreyBernoulli(SHAPE), True),
+        (grey(binarize="none"), SharedNormal(SHAPE), True),
+        (from_arrays(torch.randn(9, 1, 5, 4)).spec, Bernoulli(SHAPE), False),
+        (from_arrays(torch.randn(9, 1, 5, 4)).spec, GreyBernoulli(SHAPE), False),
+        (from_arrays(255 * torch.rand(9, 1, 5, 4)).spec, Bernoulli(SHAPE), False),
+    ],
+)
+def test_a_likelihood_takes_only_data_in_its_support(spec, likelihood, fits):
+    if fits:
+        assert assemble(spec, likelihood, Normal((LATENT,)), ELBO()).spec.shape == SHAPE
+    else:
+        with pytest.raises(Incompatible, match="support of data x likelihood"):
+            assemble(spec, likelihood, Normal((LATENT,)), ELBO())
+
+
+@pytest.mark.parametrize("objective", [ELBO(), Reconstruction()], ids=["ELBO", "Reconstruction"])
+def test_a_point_likelihood_is_refused(objective):
+    # log p(x|z) of a point is +inf or -inf: neither a bound nor a distortion can be made of it.
+    with pytest.raises(Incompatible, match="Delta"):
+        assemble(binary(), Delta(SHAPE), Normal((LATENT,)), objective)
+
+
+@pytest.mark.parametrize("family", [Bernoulli, GreyBernoulli])
+def test_a_discrete_posterior_is_refused_with_a_prior_density(family):
+    # q has masses and p a density, so log q - log p compares different measures; and z has no path for a gradient.
+    with pytest.raises(Incompatible):
+        assemble(binary(), Bernoulli(SHAPE), family((LATENT,)), ELBO())
+
+
+def test_rules_are_checked_again_when_a_part_is_replaced():
+    recipe = assemble(binary(), Bernoulli(SHAPE), Normal((LATENT,)), Reconstruction())
+    assert recipe.replace(name="other").name == "other"
+    with pytest.raises(Incompatible, match="support of data"):
+        recipe.replace(spec=grey(binarize="none"))

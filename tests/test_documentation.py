@@ -1,0 +1,87 @@
+"""The code blocks of the documentation run, both languages have the same ones, and the table has every recipe."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lowerbound.core.recipe import RECIPES
+from lowerbound.recipes import __all__ as shipped
+
+ROOT = Path(__file__).parent.parent
+ENGLISH, CHINESE = (ROOT / "README.md").read_text(), (ROOT / "README.zh-CN.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def table(text: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+
+@pytest.fixture
+def unregistered():
+    """Forget the recipes and parts that a documentation block adds."""
+    from lowerbound.core import record
+
+    recipes, parts = dict(RECIPES), dict(record._REGISTRY)
+    yield
+    for registry, before in ((RECIPES, recipes), (record._REGISTRY, parts)):
+        registry.clear()
+        registry.update(before)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_python_blocks_run(name, tmp_path, monkeypatch, unregistered, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = blocks((ROOT / name).read_text(), "python")
+    assert found
+    for block in found:
+        exec(compile(block, name, "exec"), {"__name__": "documentation"})
+    if name == "README.md":
+        assert "nll" in capsys.readouterr().out
+        assert (tmp_path / "digits-vae" / "model.safetensors").exists()
+
+
+def test_contributed_parts_train(unregistered):
+    """The family, the objective and the recipe of CONTRIBUTING.md work together."""
+    import lowerbound as lb
+    from lowerbound.recipes.parts import mlp_parts
+
+    scope: dict = {"__name__": "documentation"}
+    for block in blocks((ROOT / "CONTRIBUTING.md").read_text(), "python"):
+        exec(compile(block, "CONTRIBUTING.md", "exec"), scope)
+    data = lb.load_data("digits", binarize="none")
+    laplace = scope["FixedLaplace"](data.spec.shape, 0.2)
+    parts = mlp_parts(data.spec, lb.families.Normal((3,)), laplace, (16,))
+    recipe = lb.Recipe(data.spec, *parts, scope["ImportanceBound"](7))
+    run = lb.fit(recipe, data, epochs=3, progress=False)
+    bounds = [e["bound"] for e in run.history if e["split"] == "train"]
+    assert bounds[-1] > bounds[0]
+    assert lb.fit(scope["tight_vae"](data.spec), data, epochs=1, progress=False).history
+
+
+def test_commands_run(tmp_path):
+    lines = [line for line in blocks(ENGLISH, "sh")[1].splitlines() if line]
+    assert len(lines) >= 5
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "lowerbound"
+        done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stderr.strip().splitlines()[-1].startswith("next:")
+
+
+def test_both_languages_have_the_same_blocks_and_headings():
+    assert re.findall(r"```.*?```", ENGLISH, re.DOTALL) == re.findall(r"```.*?```", CHINESE, re.DOTALL)
+    levels = [re.findall(r"^#+ ", text, re.MULTILINE) for text in (ENGLISH, CHINESE)]
+    assert levels[0] == levels[1]
+
+
+def test_tables_have_every_recipe():
+    assert sorted(table(ENGLISH)) == sorted(shipped)
+    assert table(ENGLISH) == table(CHINESE)
