@@ -79,7 +79,7 @@ def test_a_header_that_asks_for_huge_sizes_costs_no_memory(shape, suffix, tmp_pa
 
 
 def test_a_packed_file_that_unpacks_to_more_than_its_header_says_is_not_unpacked_whole(tmp_path):
-    path = write(tmp_path / "a.gz", header(CODES["u1"], (1000,)) + bytes(300 * MIB))
+    path = write(tmp_path / "a.gz", header(CODES["u1"], (1000,)) + bytes(100 * MIB))
     tracemalloc.start()
     try:
         refused(path, "more than 1,000")
@@ -103,18 +103,17 @@ def test_every_truncation_and_every_flipped_bit_of_a_packed_file(tmp_path):
     for length in range(len(packed)):
         path.write_bytes(packed[:length])
         refused(path)
-    wrong = 0
+    refusals = 0
     for place in range(10, len(packed)):  # the first ten bytes are gzip's own header: time stamp and the like
         for bit in range(8):
             damaged = bytearray(packed)
             damaged[place] ^= 1 << bit
             path.write_bytes(damaged)
-            try:
-                assert read_idx(path) is not None
-                wrong += 1
+            try:  # a few bits pad the last byte and mean nothing: then the values are the right ones
+                np.testing.assert_array_equal(read_idx(path), array)
             except DataError:
-                pass
-    assert wrong == 0
+                refusals += 1
+    assert refusals > 8 * (len(packed) - 10) - 10
 
 
 def test_a_folder_and_a_missing_file(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import tempfile
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -32,37 +33,39 @@ mutants = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size
 contents = st.one_of(st.binary(max_size=60), headed, mutants)
 
 
-def placed(content, suffix, packed):
-    folder = Path(tempfile.mkdtemp())
-    path = folder / f"train-images-idx3-ubyte{suffix}"
-    path.write_bytes(gzip.compress(content) if packed else content)
-    return path
+@contextmanager
+def placed(content, suffix, *, packed):
+    """Put the bytes into a file of a fresh folder and yield its path."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"train-images-idx3-ubyte{suffix}"
+        path.write_bytes(gzip.compress(content) if packed else content)
+        yield path
 
 
 @few
 @given(content=contents, suffix=st.sampled_from(["", ".gz"]), packed=st.booleans())
 def test_reading_any_bytes_gives_an_array_or_a_data_error(content, suffix, packed):
-    path = placed(content, suffix, packed)
-    try:
-        found = read_idx(path)
-    except LowerboundError as error:
-        assert type(error).__name__ == "DataError"
-        assert error.exit_code == 2
-    else:
-        assert isinstance(found, np.ndarray)
-        assert len(content) == 4 + 4 * found.ndim + prod(found.shape) * found.itemsize
+    with placed(content, suffix, packed=packed) as path:
+        try:
+            found = read_idx(path)
+        except LowerboundError as error:
+            assert type(error).__name__ == "DataError"
+            assert error.exit_code == 2
+        else:
+            assert isinstance(found, np.ndarray)
+            assert len(content) == 4 + 4 * found.ndim + prod(found.shape) * found.itemsize
 
 
 @few
 @given(content=contents)
 def test_loading_any_bytes_gives_data_or_one_of_our_errors(content):
-    path = placed(content, "", packed=False)
-    for source in (path, path.parent):
-        try:
-            data = load_data(source)
-        except LowerboundError as error:
-            assert error.exit_code == 2
-        else:
-            assert len(data.train) + len(data.valid) + len(data.test) >= 2
-            assert bool(data.train.values().isfinite().all())
-            assert data.spec.dims >= 1
+    with placed(content, "", packed=False) as path:
+        for source in (path, path.parent):
+            try:
+                data = load_data(source)
+            except LowerboundError as error:
+                assert error.exit_code == 2
+            else:
+                assert len(data.train) + len(data.valid) + len(data.test) >= 2
+                assert bool(data.train.values().isfinite().all())
+                assert data.spec.dims >= 1

@@ -61,11 +61,11 @@ class Dataset:
             return Batch(pixels, y=self.labels(index))
         return Batch(self.values(index), y=self.labels(index))
 
-    def matching(self, spec: DataSpec) -> "Dataset":
+    def matching(self, spec: DataSpec, *, resample: bool = False) -> "Dataset":
         """Return the data as a model built for `spec` wants them: the same shape, binarised as it was trained.
 
-        Training rows of `binarize="dynamic"` are drawn anew in each batch; everything else is drawn once, from the
-        data seed and the split's name alone.
+        0/1 pixels are drawn once, from the data seed and the split's name alone; with `resample` and
+        `binarize="dynamic"` they are drawn anew in each batch, as training does.
 
         Raises:
             ShapeError: if the examples have another shape.
@@ -82,13 +82,15 @@ class Dataset:
                 expected=f"{spec.num_classes}, as in {spec.name}",
             )
         protocol = self.spec.binarize if self.spec.binarize != "auto" else spec.binarize
+        if self.spec.support != "unit":
+            protocol = "none"
         settled = replace(self.spec, binarize=protocol)
-        if protocol in ("none", "auto") or self.spec.support != "unit" or (self.scale == 1 and self._is_binary()):
+        if protocol in ("none", "auto") or self._is_binary():
             return replace(self, spec=settled)
-        if protocol == "dynamic" and self.split == "train":
+        if protocol == "dynamic" and resample:
             return replace(self, spec=settled, resample=True)
         fixed = self.x * 2 >= self.scale if protocol == "threshold" else self._drawn_once()
-        return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1)
+        return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1, resample=False)
 
     def to(self, device: torch.device) -> "Dataset":
         """Return the data on `device`."""
@@ -104,7 +106,7 @@ class Dataset:
         return replace(self, x=self.x[:rows], y=None if self.y is None else self.y[:rows])
 
     def _is_binary(self) -> bool:
-        return self.x.dtype == torch.uint8
+        return self.scale == 1 and self.x.dtype == torch.uint8
 
     def _drawn_once(self) -> Tensor:
         draws = generator(self.spec.data_seed, SPLITS.index(self.split))
@@ -196,28 +198,26 @@ def from_arrays(
     Raises:
         DataError: if there are fewer than 2 examples, values are not finite or labels do not fit.
     """
+    if binarize not in BINARIZE:
+        raise UsageError(f"there is no binarisation {binarize!r}", expected=", ".join(BINARIZE))
     rows = _tensor(x, name)
-    if rows.ndim < 2 or rows.shape[0] < 2:
-        raise DataError(
-            f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value each"
-        )
+    if rows.ndim < 2 or rows.shape[0] < 2 or 0 in rows.shape:
+        raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="2 examples or more, of 1 value or more")
     kind = kind or ("image" if rows.ndim >= 3 else "table")
     labels, classes = _labels(y, rows.shape[0], name)
-    held = _tensor(test[0], f"{name} (test)") if test else None
-    held_labels = _test_labels(test[1], held.shape[0], classes, name) if test and held is not None else None
-    if kind == "image" and rows.ndim == 3:
-        rows, held = rows[:, None], None if held is None else held[:, None]
     if scale is None:
         scale = 255 if rows.dtype == torch.uint8 and kind == "image" else 1
-    if scale == 1:
-        rows, held = rows.float(), None if held is None else held.float()
-    support: Support = "unit" if scale != 1 else _support(rows, kind)
-    order = torch.randperm(rows.shape[0], generator=generator(seed, 10))
-    if held is None:
+    rows = _stored(rows, kind, scale, name)
+    order = torch.randperm(rows.shape[0], generator=generator(seed, len(SPLITS)))
+    if test is None:
         cut = _share(rows.shape[0], test_fraction, "test fraction")
-        held, held_labels = rows[order[:cut]], None if labels is None else labels[order[:cut]]
-        order = order[cut:]
+        first, order = order[:cut].sort().values, order[cut:]
+        held, held_labels = rows[first], None if labels is None else labels[first]
+    else:
+        held = _stored(_tensor(test[0], f"{name} (test)"), kind, scale, name)
+        held_labels = _test_labels(test[1], held.shape[0], classes, name)
     cut = _share(len(order), valid_fraction, "validation fraction")
+    support: Support = "unit" if scale != 1 else _support(torch.cat([rows.flatten(), held.flatten()]), kind)
     spec = DataSpec(
         name=name,
         shape=tuple(rows.shape[1:]),
@@ -229,13 +229,27 @@ def from_arrays(
         data_seed=seed,
         resolution=1 / scale if scale != 1 else 0.0,
     )
-    if binarize not in BINARIZE:
-        raise UsageError(f"there is no binarisation {binarize!r}", expected=", ".join(BINARIZE))
 
     def part(index: Tensor, split: SplitName) -> Dataset:
+        index = index.sort().values  # rows stay in the order they came in
         return Dataset(rows[index], None if labels is None else labels[index], spec, split, scale)
 
     return Data(part(order[cut:], "train"), part(order[:cut], "valid"), Dataset(held, held_labels, spec, "test", scale))
+
+
+def _stored(x: Tensor, kind: Kind, scale: int, name: str) -> Tensor:
+    """Return x as it is kept: images with a channel axis; floats, or whole numbers 0..scale."""
+    if kind == "image" and x.ndim == 3:
+        x = x[:, None]
+    if scale == 1:
+        return x.float()
+    if x.numel() and (float(x.min()) < 0 or float(x.max()) > scale):
+        raise DataError(
+            f"{name} has values from {float(x.min()):g} to {float(x.max()):g}",
+            expected=f"0 to {scale}",
+            fix="give the right `scale`, the stored value that means 1",
+        )
+    return x
 
 
 def _share(rows: int, fraction: float, what: str) -> int:

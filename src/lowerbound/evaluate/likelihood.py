@@ -5,7 +5,7 @@ but the model, the data, K and the seed; memory does not grow with K.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -230,7 +230,8 @@ def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
         raise UsageError("the model does not know its data", fix="build it by a recipe, or give VAE a `spec`")
     if isinstance(data, Tensor):
         spec = model.spec
-        data = from_arrays(data, name="tensor", kind=spec.kind, valid_fraction=0, test_fraction=0).train
+        made = from_arrays(data, name="tensor", kind=spec.kind, valid_fraction=0, test_fraction=0)
+        data = replace(made.train, split="test")
     if len(data) == 0:
         raise DataError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
     rows = data.matching(model.spec)

@@ -1,0 +1,261 @@
+"""The training loop: epochs, validation, the best weights, checkpoints."""
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..core.errors import TrainingFailed
+from ..core.model import VAE, inference
+from ..core.noise import generator, reseed, seeded
+from ..core.objective import Objective, Outcome
+from ..core.recipe import Recipe
+from ..data.dataset import Data
+from ..ship.save import save
+from .checkpoint import State, save_checkpoint
+from .log import Listeners
+from .run import Run, RunFolder, Stop, environment
+from .update import Guard, make_optimizers, update
+
+EVAL_ROWS = 1000
+GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
+CHECKPOINT_SECONDS = 30.0
+_ORDER, _NOISE, _VALID = range(3)  # first key of each stream of noise
+
+
+@dataclass
+class Best:
+    """The best weights so far, by the monitor."""
+
+    value: float = math.nan
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def improves(self, value: float, *, maximize: bool) -> bool:
+        if math.isnan(self.value):
+            return True
+        return value > self.value if maximize else value < self.value
+
+
+class Loop:
+    """One training; what `fit` needs between two steps."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Data,
+        seed: int,
+        device: torch.device,
+        precision: Precision,
+        folder: RunFolder | None,
+        log: Listeners,
+    ) -> None:
+        self.recipe, self.training, self.seed, self.device, self.log = recipe, recipe.training, seed, device, log
+        self.folder, self.precision, self.origin = folder, precision, data.origin
+        self.train = data.train.matching(recipe.spec, resample=True).to(device)
+        self.valid = data.valid.matching(recipe.spec).to(device)
+        model, objective = recipe.build(seed)
+        self._start_at_data(model)
+        self.model: VAE = model.to(device)
+        self.objective: Objective = objective.to(device)
+        self.optimizers = make_optimizers(self.objective.players(self.model), self.training)
+        self.guard = Guard(device)
+        self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
+        self.step, self.epoch, self.seconds = 0, 0, 0.0
+        self.best, self.history = Best(), []
+        self._saved_at = time.monotonic()
+
+    def _start_at_data(self, model: VAE) -> None:
+        """Start the decoder's output at the training data's mean and variance."""
+        total = torch.zeros(self.train.spec.shape, dtype=torch.float64, device=self.device)
+        square = total.clone()
+        raw = replace(self.train, resample=False)  # grey values: their mean is the mean of all binarisations
+        for batch in raw.blocks(10_000):
+            total += batch.x.double().sum(0)
+            square += batch.x.double().square().sum(0)
+        mean = total / len(raw)
+        variance = (square / len(raw) - mean.square()).clamp_min(0)
+        model.decoder.start_at(mean.float().cpu(), variance.float().cpu())
+
+    def run(self, stop: Stop) -> Run:
+        """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
+        self._announce()
+        try:
+            self._epochs(stop)
+        except TrainingFailed as error:
+            self._finish("failed", error=str(error))
+            raise
+        except BaseException:
+            if self.folder is not None:
+                self.folder.status("failed", epoch=self.epoch, step=self.step)
+            raise
+        status = "stopped" if stop.signal is not None else "done"
+        self._finish(status)
+        path = self.folder.path if self.folder else None
+        code = 0 if stop.signal is None else 128 + stop.signal
+        return Run(self.model.eval(), self.recipe, path, self.history, status, code)
+
+    def _announce(self) -> None:
+        spec = self.train.spec
+        count = sum(p.numel() for p in self.model.parameters())
+        facts: dict[str, Any] = {
+            "recipe": self.recipe.name, "data": spec.name, "binarisation": spec.binarize, "seed": self.seed,
+            "device": str(self.device), "precision": self.precision, "parameters": count,
+            "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
+        }  # fmt: skip
+        if self.folder is not None:
+            facts_of_machine = environment(self.seed, self.device, self.precision)
+            self.folder.describe(self.recipe, spec, self.origin, facts_of_machine)
+            self.folder.status("running", epoch=0, step=0)
+        self.log.event("start", **facts)
+        self.log.say(
+            f"{self.recipe.name} on {spec.name}: {len(self.train):,} training and {len(self.valid):,} validation "
+            f"examples of {spec.dims} values, {count:,} parameters, {self.device}, seed {self.seed}"
+        )
+        if self.train.resample:
+            self.log.say("grey pixels are binarised anew in each batch (dynamic); validation and test once, by seed")
+        if self.training.batch_size > len(self.train):
+            self.log.say(f"batch size {self.training.batch_size} is more than the data: batches of {len(self.train)}")
+
+    def _epochs(self, stop: Stop) -> None:
+        """Run the epochs; an early end leaves the loop through `break`."""
+        while self.epoch < self.training.epochs:
+            self.epoch += 1
+            started = time.perf_counter()
+            sums = self._epoch(stop)
+            self._check()
+            self.seconds += time.perf_counter() - started
+            if stop.signal is not None:
+                break
+            self._report("train", sums)
+            scores = self._validate() if len(self.valid) else sums
+            if len(self.valid):
+                self._report("valid", scores)
+            self._remember(scores)
+            if self._out_of_patience():
+                break
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self._checkpoint()
+
+    def _epoch(self, stop: Stop) -> dict[str, float]:
+        """Take one epoch's steps and return the mean of each term over its examples."""
+        order = torch.randperm(len(self.train), generator=generator(_ORDER, self.seed, self.epoch)).to(self.device)
+        sums, rows = {}, 0
+        self.model.train()
+        for i, index in enumerate(order.split(self.training.batch_size)):
+            outcome = self._step(index)
+            if self.step == 1:
+                self._say_scales(outcome)
+            for name, term in outcome.terms.items():
+                sums[name] = sums.get(name, 0) + term.detach().double().sum()
+            rows += len(index)
+            self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
+            if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
+                self._check()
+            if stop.signal is not None:
+                break
+        return {name: float(total) / rows for name, total in sums.items()}
+
+    def _step(self, index: Tensor) -> Outcome:
+        reseed(_NOISE, self.seed, self.step)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self._lr()
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else None
+        step = torch.tensor(float(self.step), device=self.device)
+        batch, clip = self.train.batch(index), self.training.clip
+        outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast)
+        self.step += 1
+        return outcome
+
+    def _lr(self) -> float:
+        if self.training.lr_schedule == "constant":
+            return self.training.lr
+        done = self.step / (self.training.epochs * self.steps_per_epoch)
+        return self.training.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _check(self) -> None:
+        failure = self.guard.failed()
+        if failure is not None:
+            names, step = failure
+            raise TrainingFailed(
+                f"{names} was not finite at step {step}; training stopped before that step changed a weight",
+                where=f"epoch {self.epoch}",
+                fix="lower --lr, set --clip 1.0, or raise the floor of a learned variance",
+            )
+
+    def _say_scales(self, outcome: Outcome) -> None:
+        latents = sum(math.prod(latent.z.shape[2:]) for latent in outcome.trace.latents)
+        dims = {"distortion": self.train.spec.dims, "rate": latents}
+        parts = [
+            f"{name} {float(outcome.terms[name].detach().mean()):.1f} nats ({size} dims)"
+            for name, size in dims.items()
+            if name in outcome.terms
+        ]
+        self.log.say(f"step 0: {', '.join(parts)}; both summed over dimensions, so beta = 1 is the ELBO")
+
+    def _validate(self) -> dict[str, float]:
+        """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
+        sums: dict[str, float] = {}
+        step = torch.tensor(float(self.step), device=self.device)
+        with inference(self.model), seeded(_VALID, self.seed):
+            for batch in self.valid.blocks(EVAL_ROWS):
+                for name, term in self.objective(self.model, batch, step).terms.items():
+                    sums[name] = sums.get(name, 0.0) + float(term.double().sum())
+        return {name: total / len(self.valid) for name, total in sums.items()}
+
+    def _report(self, split: str, terms: Mapping[str, float]) -> None:
+        named = {name: terms.get(name) for name in ("elbo", "distortion", "rate")}
+        more = {name: value for name, value in terms.items() if name not in named}
+        values = {"epoch": self.epoch, "step": self.step, "split": split, **named, **more, "seconds": self.seconds}
+        self.history.append(values)
+        self.log.event("epoch", **values)
+
+    def _remember(self, terms: Mapping[str, float]) -> None:
+        value = terms[self.objective.monitor]
+        if self.best.improves(value, maximize=self.objective.maximize):
+            self.best = Best(value, self.epoch, copy.deepcopy(self.model.state_dict()))
+
+    def _out_of_patience(self) -> bool:
+        patience = self.training.patience
+        if patience is None or self.step < self.objective.settled:
+            return False
+        settled_epoch = math.ceil(self.objective.settled / self.steps_per_epoch)
+        if self.epoch - max(self.best.epoch, settled_epoch) < patience:
+            return False
+        self.log.say(f"no better {self.objective.monitor} for {patience} epochs: stopping")
+        return True
+
+    def _checkpoint(self) -> None:
+        """Save the state of training, and the best weights so far as the model."""
+        if self.folder is None:
+            return
+        progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
+        progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
+        state = State(self.model, self.objective, self.optimizers, progress)
+        path = save_checkpoint(self.folder.path / "checkpoints", state)
+        self._save_model()
+        self.folder.status("running", epoch=self.epoch, step=self.step)
+        self.log.event("checkpoint", epoch=self.epoch, step=self.step, path=path.name)
+        self._saved_at = time.monotonic()
+
+    def _save_model(self) -> None:
+        """Save the best weights; without a whole epoch there are only the current ones."""
+        assert self.folder is not None
+        model = copy.deepcopy(self.model)
+        if self.best.weights:
+            model.load_state_dict(self.best.weights)
+        save(model, self.folder.path / "model", recipe=self.recipe.name, options=self.recipe.options)
+
+    def _finish(self, status: Literal["done", "stopped", "failed"], **more: Any) -> None:
+        self._checkpoint()
+        if self.best.weights:
+            self.model.load_state_dict(self.best.weights)
+        self.log.event("end", status=status, epoch=self.epoch, step=self.step, seconds=self.seconds, **more)
+        if self.folder is not None:
+            self.folder.status(status, epoch=self.epoch, step=self.step, **more)
