@@ -16,8 +16,8 @@ N, Y, LATENT = 4, 5, 2
 
 def encoder(kind, shape, **options):
     if kind is MLP:
-        return MLP(shape, (2, LATENT), (11, 7), **options)
-    return ConvEncoder(shape, (2, LATENT), (4, 6), **options)
+        return MLP(shape, (2, LATENT), (11, 7), "silu", **options)
+    return ConvEncoder(shape, (2, LATENT), (4, 6), "silu", **options)
 
 
 def decoder(kind, shape, **options):
@@ -144,7 +144,6 @@ def test_activations_by_name_and_one_for_each_layer(name):
         lambda: ConvDecoder((2,), (1, 5, 7), (-1,)),
         lambda: ConvDecoder((0,), (1, 5, 7), (4,)),
         lambda: ConvDecoder((2,), (1, 5, 7), ()),
-        lambda: ConvEncoder((1, 5, 7), (2,), ()),
     ],
 )
 def test_impossible_sizes_are_refused(build):
@@ -165,10 +164,10 @@ def test_images_of_one_pixel_cost_no_more_weights_than_needed():
     assert sum(p.numel() for p in network.parameters()) == 3 * 16 + 3 + 3 * LATENT + LATENT
 
 
-@pytest.mark.parametrize("network", [MLP((2, 3), (5,)), ConvEncoder((1, 5, 7), (2,)), ConvDecoder((2,), (1, 5, 7))])
+@pytest.mark.parametrize("network", [MLP((2, 3), (5,), (31,)), ConvEncoder((1, 5, 7), (2,)), ConvDecoder((2,), (1, 5, 7))])
 def test_a_network_is_rebuilt_from_its_record_with_weights_of_the_same_scale(network):
     again = rebuild(describe(network))
     for (name, one), other in zip(network.named_parameters(), again.parameters(), strict=True):
         assert one.shape == other.shape, name
         if prod(one.shape) > 100:
-            assert float(one.std()) == pytest.approx(float(other.std()), rel=0.5)
+            assert float(one.detach().std()) == pytest.approx(float(other.detach().std()), rel=0.5)

@@ -13,7 +13,7 @@ from ..core.types import Binarize
 from ..data import load_data
 from ..recipes import find
 from ..train import fit
-from ..train.fit import Precision
+from ..train.loop import Precision
 from ..train.run import Run, free_name
 from .common import parse, result, saved, say
 from .recipes import listing

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 
@@ -10,10 +10,8 @@ from ..core.errors import DataError, UsageError
 from ..core.recipe import LrSchedule, OptimizerName, Recipe
 from ..data.dataset import Data
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
-from .loop import Loop
+from .loop import Loop, Precision
 from .run import Run, RunFolder, stoppable
-
-Precision: TypeAlias = Literal["float32", "bf16"]
 
 
 def pick_device(name: str) -> torch.device:

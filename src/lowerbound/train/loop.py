@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from .checkpoint import State, save_checkpoint
 from .log import Listeners
 from .run import Run, RunFolder, Stop, environment
 from .update import Guard, make_optimizers, update
+
+Precision: TypeAlias = Literal["float32", "bf16"]
 
 EVAL_ROWS = 1000
 GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
