@@ -22,7 +22,6 @@ from torch import nn
 import lowerbound as lb
 from lowerbound.core.types import DataSpec
 from lowerbound.data import Dataset
-from lowerbound.train.log import Listeners
 from lowerbound.train.loop import Loop
 from lowerbound.train.run import Stop
 
@@ -61,7 +60,7 @@ def ours(data: lb.Data) -> Callable[[], None]:
     """Return a function that trains one epoch by `lowerbound`, with its checks and metrics."""
     recipe = lb.recipes.vae(data.spec, latent_dim=LATENT, hidden=HIDDEN)
     recipe = recipe.replace(training=lb.Training(epochs=1000, batch_size=BATCH, lr=LR))
-    loop = Loop(recipe, data, 0, torch.device("cpu"), "float32", None, Listeners([]))
+    loop = Loop(recipe, data, 0, torch.device("cpu"), "float32")
 
     def epoch() -> None:
         loop.epoch += 1

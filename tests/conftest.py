@@ -1,5 +1,9 @@
 """Run the suite with shapes checked: every jaxtyping annotation of the package is executed."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' tensors are small: more threads only wait for each other
+
 from jaxtyping import install_import_hook
 
 install_import_hook("lowerbound", "beartype.beartype")

@@ -5,8 +5,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import lowerbound
 import pytest
+
+import lowerbound
 
 ROOT = Path(lowerbound.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))

@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from lowerbound.core.model import VAE, Conditional, Encoder, Group, Network
 from lowerbound.families import FixedNormal, Normal
 from lowerbound.families.normal import DiagonalNormal

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lowerbound import from_arrays, recipes
 from lowerbound.core.model import VAE, Conditional, Encoder, inference
 from lowerbound.core.objective import first_step

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+
 from lowerbound.core.noise import generator, mix, reseed, seeded
 
 

@@ -6,14 +6,15 @@ import subprocess
 import sys
 
 import pytest
+from torch import nn
+
 from lowerbound import load_data, recipes
 from lowerbound.core.errors import CorruptArtifact, UsageError
 from lowerbound.core.model import VAE, Conditional, Encoder, Network
-from lowerbound.core.record import describe, rebuild, recorded
 from lowerbound.core.recipe import RECIPES
+from lowerbound.core.record import describe, rebuild, recorded
 from lowerbound.families import Bernoulli, Normal
 from lowerbound.networks import MLP
-from torch import nn
 
 
 @recorded

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from lowerbound import from_arrays, recipes
 from lowerbound.core.errors import Incompatible
 from lowerbound.core.model import Conditional, Encoder, Family
@@ -13,7 +15,6 @@ from lowerbound.groups import Flat
 from lowerbound.networks import MLP
 from lowerbound.objectives import ELBO, Corrupt, Reconstruction
 from lowerbound.priors import StandardNormal
-from torch import nn
 
 LATENT, SHAPE = 2, (1, 5, 4)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from linear_ladder import BOTTOM, TOP, ladder, log_p, some_x
+
 from lowerbound.core.types import Batch
 from lowerbound.core.walk import folded, from_posterior, from_prior, mode, observe, replay
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from linear_ladder import BOTTOM, TOP, X, ladder, log_p, some_x
+
 from lowerbound.core.types import Batch
 from lowerbound.core.walk import from_prior, walk
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from idx_files import images
+
 from lowerbound import from_arrays
 from lowerbound.core.errors import DataError, LowerboundError
 

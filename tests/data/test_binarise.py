@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from idx_files import images
+
 from lowerbound import from_arrays
 from lowerbound.core.errors import DataError, ShapeError
 
@@ -32,7 +33,7 @@ def test_a_pixel_is_one_with_probability_x_over_scale_exactly(monkeypatch):
     grid = (np.arange(points, dtype=np.float32) + np.float32(0.5)) / np.float32(points)
     x = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, 1, 1, points).contiguous()
     data = from_arrays(x, valid_fraction=0.0, test_fraction=0.0)
-    rows = data.train.matching(wanted(data))
+    rows = data.train.matching(wanted(data), resample=True)
     monkeypatch.setattr(torch, "rand", lambda *shape, **options: torch.from_numpy(grid).expand(*shape[0]))
     ones = everything(rows).sum((1, 2, 3)).int().tolist()
     exact = [Fraction(float(u)) for u in grid]
@@ -50,7 +51,7 @@ def test_dynamic_training_pixels_are_drawn_anew_and_their_mean_is_grey(scale):
     # 400 draws of 1,800 pixels: a pixel's mean is within 6 standard errors but for 2e-9 each, 4e-6 for all; seed fixed.
     x = np.random.default_rng(3).integers(0, scale + 1, (ROWS, 5, 4)) if scale > 1 else images(ROWS) / np.float32(255)
     data = from_arrays(x.astype(np.uint8 if scale > 1 else np.float32), scale=scale, valid_fraction=0.0, test_fraction=0.0)
-    rows = data.train.matching(wanted(data))
+    rows = data.train.matching(wanted(data), resample=True)
     draws = torch.stack([everything(rows) for _ in range(400)])
     assert draws.unique().tolist() == [0, 1]
     assert not torch.equal(draws[0], draws[1])
@@ -61,15 +62,15 @@ def test_dynamic_training_pixels_are_drawn_anew_and_their_mean_is_grey(scale):
 
 def test_dynamic_pixels_come_from_the_default_generator():
     data = grey()
-    rows = data.train.matching(wanted(data))
+    rows = data.train.matching(wanted(data), resample=True)
     torch.manual_seed(5)
     first = everything(rows)
     torch.manual_seed(5)
     assert torch.equal(everything(rows), first)
 
 
-@pytest.mark.parametrize("split", ["valid", "test"])
-def test_dynamic_validation_and_test_pixels_are_drawn_once_by_the_data_seed(split):
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_dynamic_pixels_outside_training_are_drawn_once_by_the_data_seed(split):
     data = grey()
     part = data.split(split)
     before = torch.get_rng_state()
@@ -118,18 +119,20 @@ def test_a_threshold_lies_at_one_half():
 def test_none_keeps_grey_values_in_model_units(scale):
     x = images(ROWS) if scale == 255 else images(ROWS) / np.float32(255)
     data = from_arrays(x, binarize="none", valid_fraction=0.0, test_fraction=0.0)
-    rows = data.train.matching(wanted(data))
+    rows = data.train.matching(wanted(data), resample=True)
     assert not rows.resample
     assert rows.spec.scored_support == "unit"
     assert sorted(everything(rows).flatten().tolist()) == pytest.approx(sorted((images(ROWS) / 255).flatten()), abs=1e-7)
 
 
 @pytest.mark.parametrize("protocol", ["none", "dynamic", "static-seed", "threshold"])
+@pytest.mark.parametrize("resample", [False, True])
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_matching_twice_is_matching_once(protocol, split):
+def test_matching_twice_is_matching_once(protocol, split, resample):
     data = grey(binarize=protocol)
-    once = data.split(split).matching(data.spec)
-    twice = once.matching(once.spec)
+    once = data.split(split).matching(data.spec, resample=resample)
+    twice = once.matching(once.spec, resample=resample)
+    assert once.resample == (resample and protocol == "dynamic")
     torch.manual_seed(4)
     first = everything(once)
     torch.manual_seed(4)

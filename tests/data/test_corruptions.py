@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lowerbound.core.errors import UsageError
 from lowerbound.data.corruptions import GaussianNoise, Mask, MultiplyAdd, SaltAndPepper, corruption
 

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from idx_files import CODES, header, images, pack, write
+
 from lowerbound.core.errors import DataError
 from lowerbound.data.idx import read_idx
 

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from idx_files import images, write
+
 from lowerbound.core.errors import DataError, UsageError
 from lowerbound.data import load_data
 

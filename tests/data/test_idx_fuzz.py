@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from idx_files import header, images, pack
+
 from lowerbound.core.errors import LowerboundError
 from lowerbound.data import load_data
 from lowerbound.data.idx import read_idx

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from lowerbound.core.errors import CorruptArtifact
 from lowerbound.data import builtin, load_data
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from lowerbound import from_arrays, load_data
 from lowerbound.core.errors import UsageError
 
@@ -35,7 +36,7 @@ def test_the_seed_alone_decides_the_splits():
     before = torch.get_rng_state()
     first = rows(numbered(seed=3))
     torch.manual_seed(17)
-    np.random.seed(17)  # noqa: NPY002
+    np.random.seed(17)
     assert rows(numbered(seed=3)) == first
     assert rows(numbered(seed=4)) != first
     assert rows(numbered(seed=0)) == rows(numbered())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lowerbound import load_data
 
 CLASSES = {"ring": (), "moons": ("0", "1"), "8gaussians": tuple("01234567")}

@@ -5,6 +5,7 @@ from math import prod
 
 import pytest
 import torch
+
 from lowerbound.core.errors import ShapeError, UsageError
 from lowerbound.core.record import describe, rebuild
 from lowerbound.networks import MLP, ConvDecoder, ConvEncoder

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from lowerbound import from_arrays, recipes
 from lowerbound.core.model import Conditional
 from lowerbound.families import Bernoulli, FixedNormal, GreyBernoulli, Normal, PerDimensionNormal, SharedNormal

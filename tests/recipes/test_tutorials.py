@@ -73,7 +73,7 @@ def test_2017_network_and_loss(mnist):
     trace = model(batch, 1, replay({0: z[None]}))
     torch.testing.assert_close(-trace.log_px[0], cross_entropy, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(objective(model, batch, torch.zeros(())).terms["rate"], kl, rtol=1e-4, atol=1e-4)
-    assert [tuple(m.weight.shape) for m in encoder.modules() if isinstance(m, nn.Linear)][0] == (500, 784)
+    assert encoder.body[0].weight.shape == (500, 784)
     assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.1}
 
 

@@ -5,7 +5,10 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
+import torch
 import training_parts
+
+torch.set_num_threads(1)  # many small steps: a second thread costs more than it gives, above all on a busy machine
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +29,7 @@ def every_tick(monkeypatch):
 @pytest.fixture
 def updates(monkeypatch):
     """Return a list that gets the learning rates and the row count of every update."""
-    module = importlib.import_module("lowerbound.train.fit")  # the name `fit` of the package is the function
+    module = importlib.import_module("lowerbound.train.loop")
     update, seen = module.update, []
 
     def noted(objective, model, optimizers, batch, *args):

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import torch
+
 from lowerbound import from_arrays, recipes
 from lowerbound.core.objective import Objective
 from lowerbound.core.record import recorded
@@ -63,7 +64,10 @@ class Scripted(Objective):
     def forward(self, model, batch, step):
         outcome = self.inner(model, batch, step)
         epoch = max(0, round(float(step)) // self.steps - 1)
-        outcome.terms["script"] = torch.full_like(outcome.terms["elbo"], self.script[min(epoch, len(self.script) - 1)])
+        value = self.script[min(epoch, len(self.script) - 1)]
+        if model.training and value != value:  # NaN in a training step would stop the run
+            value = 0.0
+        outcome.terms["script"] = torch.full_like(outcome.terms["elbo"], value)
         return outcome
 
 

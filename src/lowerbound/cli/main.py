@@ -3,6 +3,7 @@
 Nothing here imports torch, so that `lowerbound --help` answers at once.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -53,6 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            code = _report_bug(words)
+        else:
+            _tell(f"error: the disk is full: {error}")
+            code = 5
     except Exception:
         code = _report_bug(words)
     sys.exit(code)

@@ -206,6 +206,8 @@ class VAE(nn.Module):
         """Draw z from the prior and return the mean of p(x|z), or a draw from it, for each."""
         if num < 1:
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
+        if y is not None and y.shape[0] != num:
+            raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
         with inference(self), seeded(seed):
             state, _ = walk(self._groups(), None, y, self.infer, from_prior, (1, num))
             return _shown(self.decoder(state, y), show)

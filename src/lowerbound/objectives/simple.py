@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ..core.distribution import Distribution
 from ..core.errors import UsageError
 from ..core.model import VAE
 from ..core.objective import Objective, Outcome
@@ -45,5 +46,6 @@ class SimpleRegularizer(Objective):
         terms["penalized"] = terms["distortion"] + penalty
         return Outcome({"model": batch.mean(terms["penalized"])}, terms, trace)
 
-    def _penalty(self, q) -> Tensor:
+    def _penalty(self, q: Distribution | None) -> Tensor:
+        assert q is not None, "a trace of data has a posterior"
         return (self.a * q.mean.square() + self.b * q.variance.log().square()).flatten(1).sum(1)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.distribution import Distribution, Support
+from ..core.errors import ShapeError
 from ..core.model import Conditional
 from ..core.record import recorded
 from ..core.types import Infer
@@ -58,5 +59,6 @@ class ConditionalPrior(nn.Module):
 
     def forward(self, y: Tensor | None, infer: Infer | None) -> Distribution:
         """Return p(z|y) with batch shape `[B]`."""
-        assert y is not None, "the rules refuse a conditional model without labels"
+        if y is None:
+            raise ShapeError("a conditional prior was given no condition y", fix="pass one-hot labels y")
         return self.conditional(y)

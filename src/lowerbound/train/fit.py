@@ -85,11 +85,10 @@ def fit(
     if len(data.train) < 2:
         raise DataError(f"{data.spec.name} has {len(data.train)} training examples", expected="at least 2")
     place = pick_device(device)
+    loop = Loop(recipe.replace(training=training), data, seed, place, precision)
     folder = RunFolder(Path(out)) if out is not None else None
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
-    recipe = recipe.replace(training=training)
-    loop = Loop(recipe, data, seed, place, precision, folder, Listeners(heard))
     with stoppable() as stop, torch.random.fork_rng():
-        return loop.run(stop)
+        return loop.run(stop, folder, Listeners(heard))

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -47,18 +48,11 @@ class Best:
 class Loop:
     """One training; what `fit` needs between two steps."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        data: Data,
-        seed: int,
-        device: torch.device,
-        precision: Precision,
-        folder: RunFolder | None,
-        log: Listeners,
-    ) -> None:
-        self.recipe, self.training, self.seed, self.device, self.log = recipe, recipe.training, seed, device, log
-        self.folder, self.precision, self.origin = folder, precision, data.origin
+    def __init__(self, recipe: Recipe, data: Data, seed: int, device: torch.device, precision: Precision) -> None:
+        self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
+        self.precision, self.origin = precision, data.origin
+        self.folder: RunFolder | None = None
+        self.log = Listeners([])
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
         self.valid = data.valid.matching(recipe.spec).to(device)
         model, objective = recipe.build(seed)
@@ -84,17 +78,20 @@ class Loop:
         variance = (square / len(raw) - mean.square()).clamp_min(0)
         model.decoder.start_at(mean.float().cpu(), variance.float().cpu())
 
-    def run(self, stop: Stop) -> Run:
+    def run(self, stop: Stop, folder: RunFolder | None, log: Listeners) -> Run:
         """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
-        self._announce()
+        self.folder, self.log = folder, log
         try:
+            self._announce()
             self._epochs(stop)
         except TrainingFailed as error:
             self._finish("failed", error=str(error))
             raise
-        except BaseException:
-            if self.folder is not None:
-                self.folder.status("failed", epoch=self.epoch, step=self.step)
+        except BaseException as error:
+            with suppress(OSError):  # on a full disk the first error is the one to report
+                self.log.event("end", status="failed", epoch=self.epoch, step=self.step, error=repr(error))
+                if self.folder is not None:
+                    self.folder.status("failed", epoch=self.epoch, step=self.step, error=repr(error))
             raise
         status = "stopped" if stop.signal is not None else "done"
         self._finish(status)

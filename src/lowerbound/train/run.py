@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import signal
 import sys
 import time
@@ -77,7 +78,7 @@ class RunFolder:
         write_json(self.path / "recipe.json", recipe.describe())
         write_json(self.path / "data.json", {"origin": origin, "spec": describe(spec)["args"]})
         write_json(self.path / "env.json", environment)
-        write_text(self.path / "command.txt", " ".join(sys.argv) + "\n")
+        write_text(self.path / "command.txt", shlex.join(sys.argv) + "\n")
 
     def status(self, status: Status, **more: Any) -> None:
         """Replace status.json."""
