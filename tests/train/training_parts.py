@@ -4,12 +4,17 @@ import copy
 
 import numpy as np
 import torch
+from torch import nn
 
 from lowerbound import from_arrays, recipes
-from lowerbound.core.objective import Objective
+from lowerbound.core.noise import reseed
+from lowerbound.core.objective import Objective, Outcome
+from lowerbound.core.recipe import Training
 from lowerbound.core.record import recorded
 from lowerbound.objectives import ELBO
+from lowerbound.train.update import Guard, make_optimizers, update
 
+LR = 0.25
 SEEN = {}  # what the objectives below leave for the test: the model in training, the batches, a state
 
 
@@ -115,6 +120,40 @@ class Counted(Objective):
     def after_step(self, trace):
         self.count += 1
         SEEN["count"] = int(self.count)
+
+
+@recorded
+class Rivals(Objective):
+    """The VAE and a critic of its latents: each wants the other's opposite, through one graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.critic = ELBO(), nn.Linear(2, 1)
+
+    def players(self, model):
+        return {"model": list(model.parameters()), "critic": list(self.critic.parameters())}
+
+    def forward(self, model, batch, step):
+        outcome = self.inner(model, batch, step)
+        verdict = self.critic(outcome.trace.latents[0].z).mean()
+        losses = {"model": outcome.losses["model"] - 3 * verdict, "critic": 5 * verdict + self.critic.bias.square().sum()}
+        return Outcome(losses, outcome.terms, outcome.trace)
+
+
+def parts(objective, **options):
+    """Return model, objective, a batch and the optimisers, by plain gradient descent unless told otherwise."""
+    of = data()
+    made = recipe(of, objective)
+    model, built = made.build(3)
+    batch = of.train.matching(made.spec).batch(slice(0, 9))
+    training = Training(**{"optimizer": "sgd", "lr": LR, **options})
+    return model, built, batch, make_optimizers(built.players(model), training)
+
+
+def take(model, objective, batch, optimizers, step=0, **options):
+    """Take one update with the noise of that step."""
+    reseed(5, step)
+    return update(objective, model, optimizers, batch, torch.tensor(float(step)), Guard(torch.device("cpu")), **options)
 
 
 class Ear:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import CorruptArtifact
+from ..core.noise import mix
 from .dataset import Data, from_arrays
 from .idx import read_idx
 
@@ -52,7 +53,7 @@ def digits(**options: Any) -> Data:
 
 def ring(**options: Any) -> Data:
     """Points near a circle: z/10 + z/|z| with z ~ N(0, I) (Doersch 2016, arXiv 1606.05908, fig. 2)."""
-    z = np.random.default_rng(options.get("seed", 0)).standard_normal((_TOY_ROWS, 2))
+    z = np.random.default_rng(mix(options.get("seed", 0))).standard_normal((_TOY_ROWS, 2))
     x = z / 10 + z / np.linalg.norm(z, axis=1, keepdims=True)
     return from_arrays(x.astype(np.float32), name="ring", kind="points", **options)
 
@@ -61,13 +62,13 @@ def moons(**options: Any) -> Data:
     """Two interleaved half circles with noise 0.05 (scikit-learn), labelled."""
     from sklearn.datasets import make_moons
 
-    x, y = make_moons(_TOY_ROWS, noise=0.05, random_state=options.get("seed", 0))
+    x, y = make_moons(_TOY_ROWS, noise=0.05, random_state=mix(options.get("seed", 0)) % 2**32)
     return from_arrays(np.asarray(x, np.float32), y, name="moons", kind="points", **options)
 
 
 def eight_gaussians(**options: Any) -> Data:
     """Eight normals of standard deviation 0.2 on a circle of radius 2, labelled."""
-    rng = np.random.default_rng(options.get("seed", 0))
+    rng = np.random.default_rng(mix(options.get("seed", 0)))
     y = rng.integers(0, 8, _TOY_ROWS)
     centres = 2 * np.stack([np.cos(np.pi * y / 4), np.sin(np.pi * y / 4)], 1)
     x = centres + 0.2 * rng.standard_normal((_TOY_ROWS, 2))

@@ -89,7 +89,7 @@ class Dataset:
             return replace(self, spec=settled)
         if protocol == "dynamic" and resample:
             return replace(self, spec=settled, resample=True)
-        fixed = self.x * 2 >= self.scale if protocol == "threshold" else self._drawn_once()
+        fixed = self.x >= self.scale / 2 if protocol == "threshold" else self._drawn_once()
         return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1, resample=False)
 
     def to(self, device: torch.device) -> "Dataset":
@@ -145,19 +145,33 @@ class Data:
 
 
 def _tensor(x: Any, what: str) -> Tensor:
+    """Return x as a tensor of its own, uint8 or float32.
+
+    Raises:
+        DataError: if it is no array of real numbers, or a value is not finite as float32.
+    """
     if isinstance(x, Tensor):
-        tensor = x.detach()
+        if x.is_complex():
+            raise DataError(f"{what} has complex values", expected="real numbers")
+        tensor = x.detach().clone()
     else:
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except ValueError as error:
+            raise DataError(f"{what} is no array: {error}", expected="real numbers, rows of equal length") from error
         if array.dtype.kind not in "biuf":
-            raise DataError(f"{what} has values of type {array.dtype}", expected="real numbers")
-        tensor = torch.from_numpy(np.ascontiguousarray(array).copy())
-    if tensor.is_complex():
-        raise DataError(f"{what} has complex values", expected="real numbers")
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        bad = int((~torch.isfinite(tensor)).sum())
-        raise DataError(f"{what} has {bad} values that are not finite", fix="remove or fill NaN and infinite values")
-    return tensor.clone()
+            raise DataError(f"{what} has values of type {array.dtype} (complex or text)", expected="real numbers")
+        with np.errstate(over="ignore"):
+            tensor = torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else np.float32, order="C"))
+    if tensor.dtype == torch.uint8:
+        return tensor
+    tensor = tensor.float()
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        raise DataError(
+            f"{what} has {bad} values that are not finite as float32", fix="remove or fill them, or scale the data down"
+        )
+    return tensor
 
 
 def _support(x: Tensor, kind: Kind) -> Support:
@@ -202,11 +216,12 @@ def from_arrays(
         raise UsageError(f"there is no binarisation {binarize!r}", expected=", ".join(BINARIZE))
     rows = _tensor(x, name)
     if rows.ndim < 2 or rows.shape[0] < 2 or 0 in rows.shape:
-        raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="2 examples or more, of 1 value or more")
+        raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value")
     kind = kind or ("image" if rows.ndim >= 3 else "table")
     labels, classes = _labels(y, rows.shape[0], name)
     if scale is None:
         scale = 255 if rows.dtype == torch.uint8 and kind == "image" else 1
+    like = rows[:0]  # type and shape as given, for a given test split to be compared with
     rows = _stored(rows, kind, scale, name)
     order = torch.randperm(rows.shape[0], generator=generator(seed, len(SPLITS)))
     if test is None:
@@ -214,7 +229,7 @@ def from_arrays(
         first, order = order[:cut].sort().values, order[cut:]
         held, held_labels = rows[first], None if labels is None else labels[first]
     else:
-        held = _stored(_tensor(test[0], f"{name} (test)"), kind, scale, name)
+        held = _test_rows(test[0], like, kind, scale, name)
         held_labels = _test_labels(test[1], held.shape[0], classes, name)
     cut = _share(len(order), valid_fraction, "validation fraction")
     support: Support = "unit" if scale != 1 else _support(torch.cat([rows.flatten(), held.flatten()]), kind)
@@ -252,6 +267,19 @@ def _stored(x: Tensor, kind: Kind, scale: int, name: str) -> Tensor:
     return x
 
 
+def _test_rows(x: Any, like: Tensor, kind: Kind, scale: int, name: str) -> Tensor:
+    """Return a given test split as it is kept, if its type and shape are like the training rows'."""
+    held = _tensor(x, f"{name} (test)")
+    if scale != 1 and held.dtype != like.dtype:
+        raise DataError(f"{name} (test) has other units than the training rows", expected="the same type of values")
+    if held.shape[1:] != like.shape[1:]:
+        raise DataError(
+            f"{name} (test) has examples of shape {tuple(held.shape[1:])}",
+            expected=f"{tuple(like.shape[1:])}, as in training",
+        )
+    return _stored(held, kind, scale, f"{name} (test)")
+
+
 def _share(rows: int, fraction: float, what: str) -> int:
     if not 0 <= fraction < 1:
         raise UsageError(f"the {what} cannot be {fraction}", expected="0 or more and below 1")
@@ -261,10 +289,13 @@ def _share(rows: int, fraction: float, what: str) -> int:
 def _labels(y: Any, rows: int, name: str) -> tuple[Tensor | None, tuple[str, ...]]:
     if y is None:
         return None, ()
-    given = np.asarray(y)
+    try:
+        given = np.asarray(y)
+        names, numbers = np.unique(given, return_inverse=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the labels of {name} are no list of names or numbers: {error}") from error
     if given.shape != (rows,):
         raise DataError(f"{name} has {rows} examples but labels of shape {given.shape}", expected=f"({rows},)")
-    names, numbers = np.unique(given, return_inverse=True)
     return torch.from_numpy(numbers.astype(np.int64)), tuple(str(n) for n in names)
 
 

@@ -93,9 +93,5 @@ def _idx_folder(folder: Path, options: dict[str, Any]) -> Data:
     test_labels = _find(folder, ("t10k", "test"), "labels")
     x = read_idx(images)
     test = (read_idx(test_images), read_idx(test_labels) if test_labels else None) if test_images else None
-    if test is not None and test[0].shape[1:] != x.shape[1:]:
-        raise DataError(
-            f"the test images of {folder} have shape {test[0].shape[1:]}", expected=f"{x.shape[1:]}, as in training"
-        )
     y = read_idx(labels) if labels else None
     return from_arrays(x, y, name=folder.name, kind=_kind(x), test=test, **options)

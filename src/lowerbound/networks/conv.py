@@ -5,7 +5,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ShapeError
+from ..core.errors import ShapeError, UsageError
 from ..core.model import Network
 from ..core.record import recorded
 from .mlp import Activation, activation_layers, check_sizes, he_initialised
@@ -65,6 +65,7 @@ class ConvEncoder(Network):
     ) -> None:
         super().__init__()
         check_sizes("channels", tuple(channels))
+        check_sizes("network sizes", (*in_shape, *out_shape))
         self.in_shape, self.out_shape, self.condition = tuple(in_shape), tuple(out_shape), condition
         depth, height, width = _image(self.in_shape, "input")
         sizes = pyramid(height, width, len(channels))
@@ -123,6 +124,9 @@ class ConvDecoder(Network):
     ) -> None:
         super().__init__()
         check_sizes("channels", tuple(channels))
+        check_sizes("network sizes", (*in_shape, *out_shape))
+        if not channels:
+            raise UsageError("a convolutional decoder needs at least one layer", expected="channels, such as (64, 32)")
         self.in_shape, self.out_shape, self.condition = tuple(in_shape), tuple(out_shape), condition
         depth, height, width = _image(self.out_shape, "output")
         self.sizes = pyramid(height, width, len(channels))[::-1]

@@ -1,0 +1,97 @@
+"""One update for any number of players: whose gradient moves what, clipping, and the state behind it."""
+
+import copy
+
+import pytest
+import torch
+from training_parts import LR, SEEN, Counted, Rivals, data, parts, recipe, take
+
+from lowerbound.core.noise import reseed
+from lowerbound.core.recipe import Training
+from lowerbound.objectives import ELBO
+from lowerbound.train.fit import fit
+from lowerbound.train.update import make_optimizers
+
+def gradients(model, objective, batch, player, parameters):
+    reseed(5, 0)
+    return torch.autograd.grad(objective(model, batch, torch.zeros(())).losses[player], parameters)
+
+
+@pytest.mark.parametrize("player", ["model", "critic"])
+def test_each_player_moves_along_the_gradient_of_its_own_loss_alone(player):
+    model, objective, batch, optimizers = parts(Rivals())
+    mine = objective.players(model)[player]
+    expected = gradients(model, objective, batch, player, mine)
+    before = [p.detach().clone() for p in mine]
+    take(model, objective, batch, optimizers)
+    for old, new, gradient in zip(before, mine, expected, strict=True):
+        torch.testing.assert_close(new.detach(), old - LR * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_the_losses_do_share_a_graph():
+    # Otherwise the test above could not catch a leak: the model's loss must pull at the critic, and the reverse.
+    model, objective, batch, _ = parts(Rivals())
+    leak = gradients(model, objective, batch, "model", [objective.critic.weight])[0]
+    back = gradients(model, objective, batch, "critic", [model.encoder.networks[0].out.weight])[0]
+    assert float(leak.abs().max()) > 1e-3
+    assert float(back.abs().max()) > 1e-3
+
+
+def test_all_backward_passes_come_before_all_steps():
+    # If the critic were moved first, the model's gradient would be taken at the moved critic, or refused by autograd.
+    model, objective, batch, optimizers = parts(Rivals())
+    twin = copy.deepcopy((model, objective))
+    reversed_players = make_optimizers(dict(reversed(twin[1].players(twin[0]).items())), Training(optimizer="sgd", lr=LR))
+    take(model, objective, batch, optimizers)
+    take(*twin, batch, reversed_players)
+    for one, other in zip(model.parameters(), twin[0].parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(objective.critic.weight, twin[1].critic.weight)
+
+
+def norm(parameters):
+    return float(torch.stack([p.grad.square().sum() for p in parameters]).sum().sqrt())
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+def test_each_player_is_clipped_by_its_own_norm(limit):
+    model, objective, batch, optimizers = parts(Rivals())
+    free = {name: gradients(model, objective, batch, name, mine) for name, mine in objective.players(model).items()}
+    take(model, objective, batch, optimizers, clip=limit)
+    for name, mine in objective.players(model).items():
+        unclipped = float(torch.stack([g.square().sum() for g in free[name]]).sum().sqrt())
+        assert unclipped > 0.5
+        assert norm(mine) == pytest.approx(min(limit, unclipped), rel=1e-4)
+        for p, gradient in zip(mine, free[name], strict=True):  # shorter, in the same direction
+            torch.testing.assert_close(p.grad, gradient * min(1, limit / unclipped), rtol=1e-4, atol=1e-7)
+
+
+def test_gradients_do_not_pile_up_from_step_to_step():
+    model, objective, batch, optimizers = parts(ELBO(), lr=1e-9)
+    norms = []
+    for _ in range(3):
+        take(model, objective, batch, optimizers)
+        norms.append(norm(model.parameters()))
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert norms[2] == pytest.approx(norms[0], rel=1e-4)
+
+
+def test_after_step_is_called_once_for_each_step_and_not_by_validation():
+    of = data()
+    fit(recipe(of, Counted()), of, epochs=3, progress=False)
+    assert SEEN["count"] == 3 * 5
+
+
+def test_the_forward_pass_of_an_objective_changes_no_state():
+    model, objective, batch, _ = parts(Counted())
+    before = copy.deepcopy((model.state_dict(), objective.state_dict()))
+    objective(model, batch, torch.zeros(()))
+    for old, module in zip(before, (model, objective), strict=True):
+        assert all(torch.equal(old[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_run_with_two_players_is_reproducible_and_moves_both():
+    of = data()
+    runs = [fit(recipe(of, Rivals()), of, epochs=2, lr=1e-3, progress=False) for _ in range(2)]
+    states = [run.model.state_dict() for run in runs]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
