@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .core.record import recorded
     from .core.types import Batch, DataSpec, Latent, Trace
     from .data import Data, Dataset, from_arrays, load_data
-    from .evaluate import Evaluation, active_units, evaluate, score
+    from .evaluation import Evaluation, active_units, evaluate, score
     from .ship import load, save
     from .train import Run, fit
 
@@ -34,7 +34,7 @@ _HOME = {
     "recorded": "core.record",
     "Batch": "core.types", "DataSpec": "core.types", "Latent": "core.types", "Trace": "core.types",
     "Data": "data", "Dataset": "data", "from_arrays": "data", "load_data": "data",
-    "Evaluation": "evaluate", "active_units": "evaluate", "evaluate": "evaluate", "score": "evaluate",
+    "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "load": "ship", "save": "ship",
     "Run": "train", "fit": "train",
 }  # fmt: skip

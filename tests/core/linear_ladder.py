@@ -9,7 +9,7 @@ from lowerbound.families import FixedNormal, Normal
 from lowerbound.families.normal import DiagonalNormal
 
 TOP, BOTTOM, X = 2, 3, 5
-# z1 ~ N(0, I); z2_d ~ N(A_d z1_d, S2_d^2), where the third z2 has no parent; x_d ~ N(C_d z2_d, S^2), the last two alone.
+# z1 ~ N(0, I); z2_d ~ N(A_d z1_d, S2_d^2), the third z2 without a parent; x_d ~ N(C_d z2_d, S^2), the last two alone.
 A = torch.tensor([0.8, -1.3, 0.0], dtype=torch.float64)
 S2 = torch.tensor([0.7, 0.4, 1.1], dtype=torch.float64)
 C = torch.tensor([1.5, -0.6, 0.9, 0.0, 0.0], dtype=torch.float64)

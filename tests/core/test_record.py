@@ -116,7 +116,7 @@ def test_an_unrecorded_part_is_refused_by_name_when_it_is_described():
     class Homemade(Network):
         in_shape, out_shape = (3,), (2, 2)
 
-    with pytest.raises(UsageError, match="Homemade.*not recorded"):
+    with pytest.raises(UsageError, match=r"Homemade.*not recorded"):
         describe(Homemade())
     spec_less = VAE(Encoder([Homemade()]), [], Conditional(MLP((2,), (3,)), Bernoulli((3,))))
     with pytest.raises(UsageError, match="Homemade"):

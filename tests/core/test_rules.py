@@ -51,6 +51,8 @@ BROKEN = {
     "support of posterior x prior": lambda: assemble(
         binary(), Bernoulli(SHAPE), Normal((LATENT,)), ELBO(), UniformPrior()
     ),
+    "point likelihood": lambda: assemble(binary(), Delta(SHAPE), Normal((LATENT,)), ELBO()),
+    "discrete posterior x density": lambda: assemble(binary(), Bernoulli(SHAPE), Bernoulli((LATENT,)), ELBO()),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 

@@ -80,9 +80,8 @@ def test_a_recipe_for_data_of_another_shape(spec, plain):
     ids=["sample", "decode", "encode", "reconstruct"],
 )
 def test_a_conditional_model_asks_for_its_condition(labelled, use):
-    with pytest.raises(ShapeError, match="no condition y") as caught:
+    with pytest.raises(ShapeError, match="no condition y"):
         use(labelled)
-    assert "--label" in str(caught.value)
 
 
 def test_labels_of_another_number_of_classes(labelled):

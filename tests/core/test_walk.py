@@ -41,7 +41,7 @@ def test_exact_posteriors_make_every_importance_weight_log_p_of_x():
 
 
 def test_the_elbo_with_closed_form_kl_is_log_p_of_x_on_average():
-    # The closed form replaces each sample's log q - log p, so only the mean is exact: 6 standard errors, 1e-8 by chance.
+    # The closed form replaces each sample's log q - log p, so only the mean is exact; 6 standard errors: 1e-8.
     x, num_samples = some_x(B), 20_000
     trace = ladder()(Batch(x), num_samples)
     each = trace.log_px - trace.kl

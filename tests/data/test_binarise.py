@@ -50,7 +50,9 @@ def test_a_pixel_is_one_with_probability_x_over_scale_exactly(monkeypatch):
 def test_dynamic_training_pixels_are_drawn_anew_and_their_mean_is_grey(scale):
     # 400 draws of 1,800 pixels: a pixel's mean is within 6 standard errors but for 2e-9 each, 4e-6 for all; seed fixed.
     x = np.random.default_rng(3).integers(0, scale + 1, (ROWS, 5, 4)) if scale > 1 else images(ROWS) / np.float32(255)
-    data = from_arrays(x.astype(np.uint8 if scale > 1 else np.float32), scale=scale, valid_fraction=0.0, test_fraction=0.0)
+    data = from_arrays(
+        x.astype(np.uint8 if scale > 1 else np.float32), scale=scale, valid_fraction=0.0, test_fraction=0.0
+    )
     rows = data.train.matching(wanted(data), resample=True)
     draws = torch.stack([everything(rows) for _ in range(400)])
     assert draws.unique().tolist() == [0, 1]
@@ -122,7 +124,9 @@ def test_none_keeps_grey_values_in_model_units(scale):
     rows = data.train.matching(wanted(data), resample=True)
     assert not rows.resample
     assert rows.spec.scored_support == "unit"
-    assert sorted(everything(rows).flatten().tolist()) == pytest.approx(sorted((images(ROWS) / 255).flatten()), abs=1e-7)
+    assert sorted(everything(rows).flatten().tolist()) == pytest.approx(
+        sorted((images(ROWS) / 255).flatten()), abs=1e-7
+    )
 
 
 @pytest.mark.parametrize("protocol", ["none", "dynamic", "static-seed", "threshold"])
@@ -162,4 +166,6 @@ def test_data_that_do_not_fit_a_model_are_refused():
     with pytest.raises(ShapeError, match=r"\(1, 5, 4\)"):
         data.test.matching(wide.spec)
     with pytest.raises(DataError, match="3 classes"):
-        from_arrays(images(ROWS), np.arange(ROWS) % 3).test.matching(from_arrays(images(ROWS), np.arange(ROWS) % 7).spec)
+        from_arrays(images(ROWS), np.arange(ROWS) % 3).test.matching(
+            from_arrays(images(ROWS), np.arange(ROWS) % 7).spec
+        )

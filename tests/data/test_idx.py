@@ -59,7 +59,8 @@ def test_a_file_that_ends_inside_its_header(length, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "magic", [b"\0\0\x07\x03", b"\0\0\x0a\x03", b"\1\0\x08\x03", b"\0\0\x08\0", b"\0\0\x08\x09", b"\x93NUM", b"PK\x03\x04"]
+    "magic",
+    [b"\0\0\x07\x03", b"\0\0\x0a\x03", b"\1\0\x08\x03", b"\0\0\x08\0", b"\0\0\x08\x09", b"\x93NUM", b"PK\x03\x04"],
 )
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_a_wrong_magic_number(magic, suffix, tmp_path):
@@ -67,7 +68,9 @@ def test_a_wrong_magic_number(magic, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("shape", [(2**32 - 1,), (2**32 - 1,) * 8, (60_000, 2**31, 2**31), (2**31, 3, 1), (1 << 30, 5, 1)])
+@pytest.mark.parametrize(
+    "shape", [(2**32 - 1,), (2**32 - 1,) * 8, (60_000, 2**31, 2**31), (2**31, 3, 1), (1 << 30, 5, 1)]
+)
 def test_a_header_that_asks_for_huge_sizes_costs_no_memory(shape, suffix, tmp_path):
     path = write(tmp_path / f"a{suffix}", header(CODES["u1"], shape) + bytes(10))
     tracemalloc.start()

@@ -15,7 +15,9 @@ from lowerbound.core.errors import LowerboundError
 from lowerbound.data import load_data
 from lowerbound.data.idx import read_idx
 
-few = settings(max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+few = settings(
+    max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 codes = st.sampled_from([0x08, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x00, 0xFF])
 sizes = st.lists(st.one_of(st.integers(0, 6), st.integers(0, 2**32 - 1)), min_size=0, max_size=9).map(tuple)
 headed = st.builds(lambda code, shape, body: header(code, shape) + body, codes, sizes, st.binary(max_size=80))

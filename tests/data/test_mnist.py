@@ -24,7 +24,13 @@ def test_sizes_and_spec(mnist):
         (10_000, 1, 28, 28),
     ]
     spec = mnist.spec
-    assert (spec.name, spec.shape, spec.kind, spec.support, spec.size) == ("mnist", (1, 28, 28), "image", "unit", 55_000)
+    assert (spec.name, spec.shape, spec.kind, spec.support, spec.size) == (
+        "mnist",
+        (1, 28, 28),
+        "image",
+        "unit",
+        55_000,
+    )
     assert spec.classes == tuple("0123456789")
     assert spec.resolution == 1 / 255
     assert mnist.train.x.dtype == torch.uint8

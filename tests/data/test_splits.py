@@ -24,7 +24,7 @@ def rows(data):
 def test_splits_are_disjoint_and_cover_everything(valid, test):
     data = numbered(valid_fraction=valid, test_fraction=test)
     parts = rows(data)
-    assert sorted(sum(parts, [])) == list(range(ROWS))
+    assert sorted([*parts[0], *parts[1], *parts[2]]) == list(range(ROWS))
     assert len(parts[2]) == int(ROWS * test)
     assert len(parts[1]) == int((ROWS - len(parts[2])) * valid)
     assert data.spec.size == len(parts[0])

@@ -165,7 +165,9 @@ def test_images_of_one_pixel_cost_no_more_weights_than_needed():
     assert sum(p.numel() for p in network.parameters()) == 3 * 16 + 3 + 3 * LATENT + LATENT
 
 
-@pytest.mark.parametrize("network", [MLP((2, 3), (5,), (31,)), ConvEncoder((1, 5, 7), (2,)), ConvDecoder((2,), (1, 5, 7))])
+@pytest.mark.parametrize(
+    "network", [MLP((2, 3), (5,), (31,)), ConvEncoder((1, 5, 7), (2,)), ConvDecoder((2,), (1, 5, 7))]
+)
 def test_a_network_is_rebuilt_from_its_record_with_weights_of_the_same_scale(network):
     again = rebuild(describe(network))
     for (name, one), other in zip(network.named_parameters(), again.parameters(), strict=True):

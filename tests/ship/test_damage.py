@@ -55,7 +55,16 @@ def test_a_run_folder_whose_model_lost_its_description_names_that_file(folder):
 
 @pytest.mark.parametrize(
     "manifest",
-    ["", "[]", "{}", '{"files": []}', '{"files": {}}', '{"files": {"config.json": 5}}', '{"files": {"": ""}}', "\xff\xfe"],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"files": []}',
+        '{"files": {}}',
+        '{"files": {"config.json": 5}}',
+        '{"files": {"": ""}}',
+        "\xff\xfe",
+    ],
 )
 def test_a_manifest_that_does_not_vouch_for_every_file(manifest, folder):
     (folder / "MANIFEST.json").write_bytes(manifest.encode("latin-1"))
@@ -69,7 +78,9 @@ def test_a_file_that_the_manifest_does_not_list_is_not_trusted(folder):
     refused(folder, "model.safetensors")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000 + "]" * 100_000, "null", "[1]", '{"format": 2}', '{"format": NaN}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000 + "]" * 100_000, "null", "[1]", '{"format": 2}', '{"format": NaN}']
+)
 def test_a_signed_description_that_is_none(text, folder):
     (folder / "config.json").write_text(text)
     sign(folder)
@@ -86,8 +97,8 @@ def test_a_description_that_says_two_things_is_refused(folder):
 
 @pytest.mark.parametrize(
     "model",
-    [None, 5, "VAE", [], {"part": "VAE"}, {"part": "os.system", "args": {"command": "false"}}, {"part": "VAE", "args": {}},
-     {"part": "MLP", "args": {"in_shape": [3], "out_shape": [2]}}],
+    [None, 5, "VAE", [], {"part": "VAE"}, {"part": "os.system", "args": {"command": "false"}},
+     {"part": "VAE", "args": {}}, {"part": "MLP", "args": {"in_shape": [3], "out_shape": [2]}}],
 )  # fmt: skip
 def test_a_description_of_no_vae(model, folder):
     forge_config(folder, lambda config: config.update(model=model))
@@ -96,8 +107,9 @@ def test_a_description_of_no_vae(model, folder):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("hidden", [-5]), ("hidden", [0]), ("hidden", "seven"), ("hidden", None), ("activation", "sigh"), ("in_shape", None),
-     ("dropout", 7.0), ("colour", "red"), ("hidden", [10**30]), ("hidden", {"part": "MLP", "args": {}})],
+    [("hidden", [-5]), ("hidden", [0]), ("hidden", "seven"), ("hidden", None), ("activation", "sigh"),
+     ("in_shape", None), ("dropout", 7.0), ("colour", "red"), ("hidden", [10**30]),
+     ("hidden", {"part": "MLP", "args": {}})],
 )  # fmt: skip
 def test_arguments_that_no_constructor_takes(name, value, folder):
     forge_config(folder, lambda config: encoder_arguments(config).update({name: value}))

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from training_parts import Rivals, parts, take
 
 from lowerbound.core.errors import CorruptArtifact, OutOfResource
+from lowerbound.objectives import ELBO
 from lowerbound.train import checkpoint
 from lowerbound.train.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
 
@@ -113,13 +114,10 @@ def test_damage_is_found_and_the_file_is_named(name, damage, tmp_path):
     assert same(tensors(fresh), before)
 
 
-def test_a_checkpoint_of_another_model_or_optimizer_is_refused(tmp_path):
-    from lowerbound.objectives import ELBO
-
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     path = save_checkpoint(tmp_path, state_of("adam", 2)[0])
-    for fresh in (state_of("adam", objective=ELBO())[0], state_of("sgd")[0]):
-        with pytest.raises(CorruptArtifact, match="does not fit"):
-            load_checkpoint(path, fresh)
+    with pytest.raises(CorruptArtifact, match="does not fit"):
+        load_checkpoint(path, state_of("adam", objective=ELBO())[0])
 
 
 def full(*_, **__):
@@ -137,8 +135,8 @@ def full_in_the_middle(contents, path, *_, **__):
 @pytest.mark.parametrize(
     ("where", "failure"),
     [
-        ("lowerbound.train.checkpoint.save_file", full),
-        ("lowerbound.train.checkpoint.save_file", full_in_the_middle),
+        ("lowerbound.ship.files.save_file", full),
+        ("lowerbound.ship.files.save_file", full_in_the_middle),
         ("lowerbound.train.checkpoint.write_json", full),
         ("lowerbound.ship.files.os.fsync", full),
         ("lowerbound.ship.files._sha256", full),

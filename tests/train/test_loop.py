@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from training_parts import SEEN, Ear, Scripted, Watched, data, recipe, weights
+from training_parts import SEEN, Ear, Scripted, Watched, data, note_updates, recipe, weights
 
 from lowerbound import from_arrays
 from lowerbound.core.errors import DataError, ShapeError, UsageError
@@ -18,7 +18,9 @@ from lowerbound.objectives import ELBO  # isort: skip
 quiet = {"progress": False}
 
 
-def test_every_row_is_visited_once_an_epoch_and_the_last_batch_may_be_short(updates):
+def test_every_row_is_visited_once_an_epoch_and_the_last_batch_may_be_short(monkeypatch):
+    updates = note_updates(monkeypatch)
+    SEEN.clear()
     x = np.random.default_rng(0).normal(size=(44, 3))
     x[:, 0] = np.arange(44)
     of = from_arrays(x, valid_fraction=0.0, test_fraction=0.0)
@@ -48,7 +50,8 @@ def test_an_epochs_number_is_the_mean_over_rows_not_over_batches():
     assert run.history[0]["elbo"] == pytest.approx(float((np.arange(44) ** 2).mean()), rel=1e-9)
 
 
-def test_a_batch_larger_than_the_data_is_the_data(updates):
+def test_a_batch_larger_than_the_data_is_the_data(monkeypatch):
+    updates = note_updates(monkeypatch)
     of, ear = data(), Ear()
     run = fit(recipe(of), of, batch_size=1000, epochs=2, listeners=(ear,), **quiet)
     assert [u.rows for u in updates] == [44, 44]
@@ -129,7 +132,8 @@ def test_a_warm_up_settles_when_its_schedule_does():
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.02)])
-def test_learning_rates(schedule, last, updates):
+def test_learning_rates(schedule, last, monkeypatch):
+    updates = note_updates(monkeypatch)
     of = data()
     fit(recipe(of), of, epochs=8, lr=0.02, lr_schedule=schedule, **quiet)
     rates = [u.rates[0] for u in updates]

@@ -20,6 +20,7 @@ WHAT = ["distortion", "loss of model", "gradient of model"]
 
 
 def fail(tmp_path, what, optimizer="adam", at=AT):
+    SEEN.clear()
     of = data()
     made = recipe(of, Poisoned(at, what), optimizer=optimizer)
     with pytest.raises(TrainingFailed) as caught:
@@ -100,7 +101,7 @@ def test_a_family_that_breaks_is_named_by_its_term(tmp_path):
     of = data()
     made = recipe(of)
     decoder = type(made.decoder)(made.decoder.network, Fragile(of.spec.shape))
-    with pytest.raises(TrainingFailed, match="distortion.* at step 4") as caught:
+    with pytest.raises(TrainingFailed, match=r"distortion.* at step 4") as caught:
         fit(made.replace(decoder=decoder), of, progress=False, out=tmp_path / "run")
     assert "rate" not in str(caught.value).splitlines()[0]
     assert all(bool(tensor.isfinite().all()) for tensor in load(tmp_path / "run").state_dict().values())

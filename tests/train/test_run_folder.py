@@ -116,10 +116,9 @@ def test_a_folder_that_cannot_be_created_is_found_before_training(tmp_path):
 def test_a_fit_that_is_refused_leaves_no_folder(tmp_path):
     of = data()
     other = from_arrays(of.test.x.repeat(9, 1, 1, 2))
-    for refused, error in ((lambda out: fit(recipe(of), other, out=out, progress=False), ShapeError),
-                           (lambda out: fit(recipe(of), of, out=out, device="abacus", progress=False), UsageError)):  # fmt: skip
+    for given, options, error in ((other, {}, ShapeError), (of, {"device": "abacus"}, UsageError)):
         with pytest.raises(error):
-            refused(tmp_path / "run")
+            fit(recipe(of), given, out=tmp_path / "run", progress=False, **options)
         assert not (tmp_path / "run").exists()
 
 
@@ -189,7 +188,7 @@ def test_a_full_disk_ends_the_run_with_its_own_exit_code_and_says_so(tmp_path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     of = data()
-    monkeypatch.setattr("lowerbound.train.checkpoint.save_file", full)
+    monkeypatch.setattr("lowerbound.ship.files.save_file", full)
     with pytest.raises(OutOfResource) as caught:
         fit(recipe(of), of, epochs=1, out=tmp_path / "run", progress=False)
     assert caught.value.exit_code == 5

@@ -12,6 +12,7 @@ from lowerbound.objectives import ELBO
 from lowerbound.train.fit import fit
 from lowerbound.train.update import make_optimizers
 
+
 def gradients(model, objective, batch, player, parameters):
     reseed(5, 0)
     return torch.autograd.grad(objective(model, batch, torch.zeros(())).losses[player], parameters)
@@ -41,7 +42,9 @@ def test_all_backward_passes_come_before_all_steps():
     # If the critic were moved first, the model's gradient would be taken at the moved critic, or refused by autograd.
     model, objective, batch, optimizers = parts(Rivals())
     twin = copy.deepcopy((model, objective))
-    reversed_players = make_optimizers(dict(reversed(twin[1].players(twin[0]).items())), Training(optimizer="sgd", lr=LR))
+    reversed_players = make_optimizers(
+        dict(reversed(twin[1].players(twin[0]).items())), Training(optimizer="sgd", lr=LR)
+    )
     take(model, objective, batch, optimizers)
     take(*twin, batch, reversed_players)
     for one, other in zip(model.parameters(), twin[0].parameters(), strict=True):
@@ -77,6 +80,7 @@ def test_gradients_do_not_pile_up_from_step_to_step():
 
 
 def test_after_step_is_called_once_for_each_step_and_not_by_validation():
+    SEEN.clear()
     of = data()
     fit(recipe(of, Counted()), of, epochs=3, progress=False)
     assert SEEN["count"] == 3 * 5

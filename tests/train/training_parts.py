@@ -1,6 +1,9 @@
 """Small data, a small recipe, and objectives and listeners that let a test steer training and look into it."""
 
 import copy
+import importlib
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -136,7 +139,10 @@ class Rivals(Objective):
     def forward(self, model, batch, step):
         outcome = self.inner(model, batch, step)
         verdict = self.critic(outcome.trace.latents[0].z).mean()
-        losses = {"model": outcome.losses["model"] - 3 * verdict, "critic": 5 * verdict + self.critic.bias.square().sum()}
+        losses = {
+            "model": outcome.losses["model"] - 3 * verdict,
+            "critic": 5 * verdict + self.critic.bias.square().sum(),
+        }
         return Outcome(losses, outcome.terms, outcome.trace)
 
 
@@ -154,6 +160,27 @@ def take(model, objective, batch, optimizers, step=0, **options):
     """Take one update with the noise of that step."""
     reseed(5, step)
     return update(objective, model, optimizers, batch, torch.tensor(float(step)), Guard(torch.device("cpu")), **options)
+
+
+def hear_every_tick(monkeypatch):
+    """Let listeners hear every step, not four a second, by a clock that runs fast."""
+    clock = itertools.count()
+    log = importlib.import_module("lowerbound.train.log")
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+
+
+def note_updates(monkeypatch):
+    """Return a list that gets the learning rates and the number of rows of every update from now on."""
+    module = importlib.import_module("lowerbound.train.loop")
+    original, seen = module.update, []
+
+    def noted(objective, model, optimizers, batch, *args):
+        rates = [group["lr"] for optimizer in optimizers.values() for group in optimizer.param_groups]
+        seen.append(SimpleNamespace(rates=rates, rows=len(batch.x)))
+        return original(objective, model, optimizers, batch, *args)
+
+    monkeypatch.setattr(module, "update", noted)
+    return seen
 
 
 class Ear:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import load_data
-from ..evaluate import evaluate
+from ..evaluation import evaluate
 from ..explore.write import write_samples
 from ..recipes import vae
 from ..ship.files import write_json

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from ..data.dataset import SplitName
-from ..evaluate import Evaluation, evaluate
+from ..evaluation import Evaluation, evaluate
 from ..ship.files import write_json
 from .common import open_with_device, parse, result, result_json, rows_of, saved, say
 

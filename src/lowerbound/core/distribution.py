@@ -64,7 +64,7 @@ class Distribution(TorchDistribution):
     def sample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw without gradient, `[*sample_shape, *batch_shape, *event_shape]`."""
         with torch.no_grad():
-            return self.rsample(sample_shape)
+            return self.rsample(sample_shape).detach()
 
 
 def sample_shape(distribution: TorchDistribution, shape: tuple[int, ...]) -> Size:

@@ -18,6 +18,7 @@ from .types import Batch, DataSpec, Infer, Trace
 from .walk import Source, folded, from_posterior, from_prior, mode, observe, walk
 
 Show: TypeAlias = Literal["mean", "draw"]
+NEEDS_Y = "pass y (--label on the command line): this model is conditional"
 
 
 class Family(nn.Module):
@@ -72,7 +73,7 @@ class Network(nn.Module):
             raise ShapeError(
                 f"{type(self).__name__} was given {given}",
                 expected=f"one-hot labels y of size {self.condition}",
-                fix="pass y (--label on the command line): this model is conditional",
+                fix=NEEDS_Y,
             )
 
 
@@ -126,6 +127,7 @@ class Group(nn.Module):
 
     posterior_family: Family
     prior_support: Support = "real"
+    prior_discrete = False
 
     @abstractmethod
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
@@ -194,7 +196,14 @@ class VAE(nn.Module):
     def decode(
         self, z: Float[Tensor, "B *latent"], y: Tensor | None = None, *, show: Show = "mean", seed: int | None = None
     ) -> Float[Tensor, "B *event"]:
-        """Return the mean of p(x|z), or a draw from it; deeper groups, if any, take their prior's mean."""
+        """Return the mean of p(x|z), or a draw from it; deeper groups, if any, take their prior's mean.
+
+        Raises:
+            ShapeError: if z is not what the top group's posterior gives, or y is missing.
+        """
+        wanted = self._groups()[0].posterior_family.event_shape
+        if tuple(z.shape[1:]) != tuple(wanted):
+            raise ShapeError(f"codes of shape {tuple(z.shape[1:])} were given", expected=f"{tuple(wanted)} for each")
         shape = (1, z.shape[0])
         with inference(self), seeded(seed):
             state, _ = walk(self._groups(), None, y, self.infer, observe({0: z[None]}, mode), shape)

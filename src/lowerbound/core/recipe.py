@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args
 
 import torch
 
@@ -50,6 +50,16 @@ class Training:
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        for name, value, known in (
+            ("optimizer", self.optimizer, get_args(OptimizerName)),
+            ("learning rate schedule", self.lr_schedule, get_args(LrSchedule)),
+        ):
+            if value not in known:
+                raise UsageError(f"there is no {name} {value!r}", expected=", ".join(known))
+        counts = {"number of epochs": self.epochs, "batch size": self.batch_size, "patience": self.patience}
+        for name, value in counts.items():
+            if value is not None and not isinstance(value, int):
+                raise UsageError(f"the {name} cannot be {value}", expected="a whole number")
         positive = {"batch size": self.batch_size, "learning rate": self.lr, "clip": self.clip}
         for name, value in {**positive, "patience": self.patience}.items():
             if value is not None and not 0 < value < float("inf"):

@@ -10,12 +10,14 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .errors import CorruptArtifact, UsageError
+from .errors import CorruptArtifact, LowerboundError, UsageError
 
 T = TypeVar("T", bound=type)
 JSON = Any
 
 _REGISTRY: dict[str, type] = {}
+# what a constructor raises when it is given something it was not made for
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, LowerboundError)
 
 
 def recorded(cls: T) -> T:
@@ -70,7 +72,7 @@ def describe(value: Any) -> JSON:
         return [describe(v) for v in value]
     if isinstance(value, types.MappingProxyType | dict):
         return {str(k): describe(v) for k, v in value.items()}
-    if type(value).__name__ in _REGISTRY and hasattr(value, "_recorded"):
+    if _REGISTRY.get(type(value).__name__) is type(value):
         arguments = {k: describe(v) for k, v in value._recorded.items()}
         return {"part": type(value).__name__, "args": arguments}
     raise UsageError(
@@ -101,5 +103,7 @@ def rebuild(description: JSON) -> Any:
     arguments = {k: rebuild(v) for k, v in description["args"].items()}
     try:
         return cls(**arguments)
-    except TypeError as error:
+    except CorruptArtifact:
+        raise
+    except _MISFITS as error:
         raise CorruptArtifact(f"part {description['part']} does not accept its saved arguments: {error}") from error

@@ -34,6 +34,19 @@ def _point_posterior(model: VAE, objective: Objective, spec: DataSpec) -> str | 
     return f"{type(objective).__name__} cannot be used with a {type(points[0]).__name__} posterior"
 
 
+def _point_likelihood(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    family = model.decoder.family
+    points = not family.has_density
+    return f"a {type(family).__name__} cannot be a likelihood" if points else None
+
+
+def _discrete_posterior(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    for group in _groups(model):
+        if group.posterior_family.discrete and not group.prior_discrete:
+            return f"a {type(group.posterior_family).__name__} posterior cannot be used with a prior that has a density"
+    return None
+
+
 def _support_of_data(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     family = model.decoder.family
     if contains(family.support, spec.scored_support):
@@ -59,6 +72,18 @@ RULES: tuple[Rule, ...] = (
         "a point has no density, so KL(q||p) is infinite and no bound on log p(x) exists",
         "use the recipe `ae`, or a Normal posterior",
         _point_posterior,
+    ),
+    Rule(
+        "point likelihood",
+        "a point has no density, so log p(x|z) is infinite whatever x is",
+        "use a Normal with a small fixed scale",
+        _point_likelihood,
+    ),
+    Rule(
+        "discrete posterior x density",
+        "the ratio of a probability and a density is no number, so KL(q||p) does not exist",
+        "use a Normal posterior",
+        _discrete_posterior,
     ),
     Rule(
         "support of data x likelihood",

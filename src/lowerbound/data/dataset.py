@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -212,6 +212,8 @@ def from_arrays(
     Raises:
         DataError: if there are fewer than 2 examples, values are not finite or labels do not fit.
     """
+    if kind is not None and kind not in get_args(Kind):
+        raise UsageError(f"there is no kind of data {kind!r}", expected=", ".join(get_args(Kind)))
     if binarize not in BINARIZE:
         raise UsageError(f"there is no binarisation {binarize!r}", expected=", ".join(BINARIZE))
     rows = _tensor(x, name)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..core.distribution import Distribution, Support
 from ..core.errors import ShapeError
-from ..core.model import Conditional
+from ..core.model import NEEDS_Y, Conditional
 from ..core.record import recorded
 from ..core.types import Infer
 from ..families.normal import DiagonalNormal
@@ -60,5 +60,5 @@ class ConditionalPrior(nn.Module):
     def forward(self, y: Tensor | None, infer: Infer | None) -> Distribution:
         """Return p(z|y) with batch shape `[B]`."""
         if y is None:
-            raise ShapeError("a conditional prior was given no condition y", fix="pass one-hot labels y")
+            raise ShapeError("a conditional prior was given no condition y", fix=NEEDS_Y)
         return self.conditional(y)

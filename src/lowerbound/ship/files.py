@@ -6,9 +6,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from ..core.errors import CorruptArtifact, OutOfResource
 
@@ -40,24 +44,37 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.rename(path)
         _sync(path.parent)
     except OSError as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
         if error.errno in _FULL:
             raise OutOfResource(
                 f"the disk is full: {path.name} was not saved", where=str(path.parent), fix="free space and try again"
             ) from error
         raise
     finally:
+        if old.exists() and not path.exists():  # interrupted between the two renames
+            old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, which reports a full disk in words of its own: make it the usual OSError."""
+    try:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+    except SafetensorError as error:
+        if "os error 28" in str(error) or "No space left" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
+
+
 def check_folder(path: Path) -> None:
-    """Raise CorruptArtifact unless every file of the manifest is there with its SHA-256 sum."""
+    """Raise CorruptArtifact unless the folder's files are those of its manifest, each with its SHA-256 sum."""
     manifest = read_json(path / MANIFEST)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict):
         raise CorruptArtifact("the manifest lists no files", where=str(path / MANIFEST))
+    unlisted = [p.name for p in sorted(path.iterdir()) if p.name != MANIFEST and p.name not in files]
+    if unlisted or not files:
+        raise CorruptArtifact(f"the manifest does not list {', '.join(unlisted) or 'a file'}", where=str(path))
     for name, expected in files.items():
         file = path / Path(name).name
         if not file.is_file():
@@ -88,11 +105,22 @@ def read_json(path: Path) -> Any:
         CorruptArtifact: if it is missing or no JSON; the message says which line.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except FileNotFoundError as error:
         raise CorruptArtifact(f"{path.name} is missing", where=str(path.parent)) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise CorruptArtifact(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{path.name} is not JSON: {error}", where=str(path)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that has a key twice: readers differ in which of the two they take."""
+    names = [name for name, _ in pairs]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"the key {min(twice)!r} is there twice")
+    return dict(pairs)
 
 
 def _sha256(path: Path) -> str:

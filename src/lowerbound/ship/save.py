@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from .. import families, groups, networks, objectives, priors  # noqa: F401  (fills the registry of parts)
 from .._version import __version__
@@ -13,7 +13,7 @@ from ..core.errors import CorruptArtifact, DataError
 from ..core.model import VAE
 from ..core.noise import seeded
 from ..core.record import describe, rebuild
-from .files import check_folder, read_json, write_folder, write_json
+from .files import check_folder, read_json, save_tensors, write_folder, write_json
 
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -42,8 +42,7 @@ def save(model: VAE, path: str | Path, *, recipe: str = "custom", options: dict[
 
     def fill(folder: Path) -> None:
         write_json(folder / CONFIG, config)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
+        save_tensors(model.state_dict(), folder / WEIGHTS)
 
     write_folder(path, fill)
     return path
@@ -61,7 +60,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> VAE:
         CorruptArtifact: if a file is missing, damaged, or does not fit its description.
     """
     folder = Path(path)
-    folder = folder / "model" if (folder / "model" / CONFIG).exists() else folder
+    folder = folder / "model" if (folder / "model").is_dir() else folder
     if not folder.is_dir():
         raise DataError(f"there is no model in {path}", expected="a run folder, or a folder written by lowerbound.save")
     check_folder(folder)

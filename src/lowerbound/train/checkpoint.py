@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.errors import CorruptArtifact
-from ..ship.files import check_folder, read_json, write_folder, write_json
+from ..ship.files import check_folder, read_json, save_tensors, write_folder, write_json
 
 KEEP = 2
 
@@ -49,7 +49,7 @@ def save_checkpoint(folder: Path, state: State) -> Path:
         tensors |= {f"optimizer/{name}/{key}": value for key, value in moved.items()}
 
     def fill(target: Path) -> None:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, target / "state.safetensors")
+        save_tensors(tensors, target / "state.safetensors")
         write_json(target / "state.json", {"progress": state.progress, "optimizers": plain})
 
     write_folder(path, fill)
@@ -79,7 +79,8 @@ def load_checkpoint(path: Path, state: State) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in `folder`, oldest first."""
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+    found = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()] if folder.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -85,8 +85,9 @@ def update(
     skip = guard.watch(watched, step)
     for optimizer in optimizers.values():
         _step_unless(optimizer, skip)
-    with torch.no_grad():
-        objective.after_step(outcome.trace)
+    if type(objective).after_step is not Objective.after_step and not bool(skip):
+        with torch.no_grad():
+            objective.after_step(outcome.trace)
     return outcome
 
 

@@ -132,8 +132,7 @@ def score(
         UsageError: if K < 1.
         NoDensity: if the model has no density.
     """
-    if num_samples < 1:
-        raise UsageError(f"the number of samples cannot be {num_samples}", expected="a whole number above 0")
+    _check_samples(num_samples)
     if not model.has_density:
         raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
     blocks = []
@@ -141,6 +140,11 @@ def score(
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
             blocks.append(_score_block(model, batch, num_samples, (_EVALUATION, seed, i), source))
     return Scores(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+
+
+def _check_samples(num_samples: int) -> None:
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise UsageError(f"the number of samples cannot be {num_samples}", expected="a whole number above 0")
 
 
 def _score_block(
@@ -182,6 +186,7 @@ def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed
         UsageError: if K < 1.
         DataError: if the data do not fit the model.
     """
+    _check_samples(num_samples)
     rows = _as_dataset(model, data)
     protocol, split = rows.spec.binarize, rows.split
     if not model.has_density:
@@ -230,7 +235,7 @@ def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
         raise UsageError("the model does not know its data", fix="build it by a recipe, or give VAE a `spec`")
     if isinstance(data, Tensor):
         spec = model.spec
-        made = from_arrays(data, name="tensor", kind=spec.kind, valid_fraction=0, test_fraction=0)
+        made = from_arrays(data, name="tensor", kind=spec.kind, valid_fraction=0.0, test_fraction=0.0)
         data = replace(made.train, split="test")
     if len(data) == 0:
         raise DataError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")

@@ -1,0 +1,102 @@
+"""All families at their limits: masked cells, extreme parameters, half precision, where they start."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from family_cases import Case, every_case, values_of
+
+from lowerbound.families import Bernoulli
+
+
+@every_case
+@pytest.mark.parametrize("hidden", [math.nan, math.inf, -math.inf, 1e30, 0.37])
+def test_masked_cells_count_nothing_whatever_they_hold(case: Case, hidden: float) -> None:
+    family, params = case.draw((2, 3), 4, 5)
+    params.requires_grad_()
+    x, mask = values_of(family, 5), (torch.rand(5, 2, 3) < 0.5).double()
+    mask[0], mask[1] = 0.0, 1.0
+    holed = torch.where(mask.bool(), x, hidden)
+    log_px = family(params).log_prob(holed, mask)
+    assert bool((log_px[:, 0] == 0).all())  # nothing observed
+    torch.testing.assert_close(log_px[:, 1], family(params).log_prob(x)[:, 1])  # all observed
+    torch.testing.assert_close(log_px, family(params).log_prob(x, mask))
+    (gradient,) = torch.autograd.grad(log_px.sum(), params)
+    cells = gradient.reshape(4, 5, -1, 2, 3)  # the parameters of each cell
+    assert bool((cells[~mask.bool()[None, :, None].expand_as(cells)] == 0).all())
+    assert bool(torch.isfinite(gradient).all())
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [500.0, 1e4])
+def test_extreme_parameters_keep_the_floor_and_stay_finite(case: Case, dtype: torch.dtype, size: float) -> None:
+    """Every combination of -size and size; a variance that the family learns itself is at its floor."""
+    family = case.make((1,)).to(dtype)
+    with torch.no_grad():
+        for parameter in family.parameters():
+            parameter.fill_(-size)
+    for signs, x in itertools.product(itertools.product([-size, size], repeat=math.prod(family.params)), (0.0, 1.0)):
+        params = torch.tensor(signs, dtype=dtype).reshape(family.params).requires_grad_()
+        px = family(params)
+        assert float(px.variance.detach()) >= case.floor**2 * (1 - 1e-5)
+        log_px = px.log_prob(torch.tensor([x]))
+        assert px.mean.dtype == log_px.dtype == torch.float32
+        assert bool(torch.isfinite(log_px))
+        if dtype != torch.float16:  # its largest number is 65504, and these gradients are larger
+            (gradient,) = torch.autograd.grad(log_px, params)
+            assert bool(torch.isfinite(gradient).all())
+
+
+def test_extreme_logits_are_exact() -> None:
+    """P(1) = sigmoid(500) is 1 in float32, and log P(0) is still -500."""
+    logits = torch.tensor([[-500.0], [500.0], [30.0], [79.9], [80.1]])
+    px = Bernoulli((1,))(logits)
+    torch.testing.assert_close(px.log_prob(torch.ones(1)), torch.tensor([-500.0, 0.0, 0.0, 0.0, 0.0]))
+    torch.testing.assert_close(px.log_prob(torch.zeros(1)), torch.tensor([0.0, -500.0, -30.0, -79.9, -80.1]))
+    exact = Bernoulli((1,))(torch.tensor([[-30.0]])).log_prob(torch.zeros(1)).item()
+    assert exact == pytest.approx(-math.log1p(math.exp(-30)), rel=1e-5)  # not rounded to 0
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_parameters_are_scored_in_float32(case: Case, dtype: torch.dtype) -> None:
+    family, params = case.draw((5,), 4)
+    half, x = params.to(dtype), values_of(family, 4).float()
+    family = family.to(dtype)
+    found = family(half).log_prob(x)
+    expected = family.float()(half.float()).log_prob(x)
+    assert found.dtype == family(half).sample().dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@every_case
+def test_it_can_start_at_the_mean_and_variance_of_data(case: Case) -> None:
+    """One variance for all dimensions takes their average; a set one, and that of 0/1 values, is not free."""
+    family = case.family((2, 3))
+    mean = torch.tensor([[0.2, 0.5, 0.9], [0.05, 0.7, 0.3]], dtype=torch.float64)
+    variance = torch.tensor([[0.5, 0.02, 1.0], [3.0, 0.1, 0.4]], dtype=torch.float64)
+    with torch.no_grad():
+        params = family.bias_for(mean, variance)
+        assert tuple(params.shape) == family.params
+        px = family(params)
+    torch.testing.assert_close(px.mean, mean)
+    expected = {
+        "SharedNormal": variance.mean().expand(2, 3),
+        "FixedNormal": torch.full((2, 3), 0.49, dtype=torch.float64),
+        "Bernoulli": mean * (1 - mean),
+    }
+    torch.testing.assert_close(px.variance, expected.get(case.name, variance), rtol=1e-6, atol=1e-9)
+
+
+@every_case
+def test_it_can_start_at_constant_data(case: Case) -> None:
+    """67 pixels of MNIST never change: their variance is 0, and the start must be finite there."""
+    family = case.make((2,))
+    with torch.no_grad():
+        px = family(family.bias_for(torch.tensor([0.0, 1.0]), torch.zeros(2)))
+        log_px = px.log_prob(torch.tensor([0.0, 1.0]))
+    assert bool(torch.isfinite(log_px))
+    assert float(px.stddev.min()) >= case.floor * (1 - 1e-5)
+    torch.testing.assert_close(px.mean, torch.tensor([0.0, 1.0]), rtol=0, atol=2e-4)
