@@ -42,6 +42,11 @@ class Dataset:
     def __len__(self) -> int:
         return self.x.shape[0]
 
+    @property
+    def support(self) -> Support:
+        """Where the values of a batch lie."""
+        return "binary" if self.resample or self._is_binary() else self.spec.support
+
     def values(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Return examples in model units, `[n, *shape]` float, before any binarisation in the batch."""
         x = self.x[index]
@@ -252,6 +257,24 @@ def from_arrays(
         return Dataset(rows[index], None if labels is None else labels[index], spec, split, scale)
 
     return Data(part(order[cut:], "train"), part(order[:cut], "valid"), Dataset(held, held_labels, spec, "test", scale))
+
+
+def given_rows(x: Tensor, like: DataSpec) -> Dataset:
+    """Return a tensor of examples of the kind `like` describes, without labels, as a split called "test".
+
+    Raises:
+        DataError: if values are not finite, or there are none.
+    """
+    rows = _tensor(x, "the tensor")
+    if rows.ndim < 2 or 0 in rows.shape:
+        raise DataError(f"the tensor has shape {tuple(rows.shape)}", expected="1 example or more, of 1 value or more")
+    scale = 255 if rows.dtype == torch.uint8 and like.kind == "image" else 1
+    rows = _stored(rows, like.kind, scale, "the tensor")
+    support: Support = "unit" if scale != 1 else _support(rows, like.kind)
+    protocol: Binarize = "auto" if support == "unit" else "none"
+    shape = tuple(rows.shape[1:])
+    spec = replace(like, name="tensor", shape=shape, support=support, size=len(rows), classes=(), binarize=protocol)
+    return Dataset(rows, None, spec, "test", scale)
 
 
 def _stored(x: Tensor, kind: Kind, scale: int, name: str) -> Tensor:

@@ -49,7 +49,7 @@ def _read(stream: BufferedIOBase, path: Path) -> np.ndarray:
         raise DataError(f"{path.name} ends inside its header", where=str(path), fix="download it again")
     shape = struct.unpack(f">{axes}I", header)
     expected = prod(shape) * dtype.itemsize
-    if expected > _MAX_BYTES:
+    if prod(max(size, 1) for size in shape) * dtype.itemsize > _MAX_BYTES:  # beside an axis of 0, too
         raise DataError(
             f"the header of {path.name} asks for {expected:,} bytes", where=str(path), expected="8 GiB or less"
         )

@@ -5,7 +5,7 @@ but the model, the data, K and the seed; memory does not grow with K.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,7 +17,7 @@ from ..core.model import VAE, inference
 from ..core.noise import seeded
 from ..core.types import Batch, DataSpec
 from ..core.walk import Source, from_posterior
-from ..data.dataset import Dataset, from_arrays
+from ..data.dataset import Dataset, given_rows
 
 BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
 _EVALUATION = 7  # first key of the noise of evaluation
@@ -135,6 +135,7 @@ def score(
     _check_samples(num_samples)
     if not model.has_density:
         raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
+    _check_support(model, data)
     blocks = []
     with inference(model), seeded(seed):
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
@@ -234,20 +235,22 @@ def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
     if model.spec is None:
         raise UsageError("the model does not know its data", fix="build it by a recipe, or give VAE a `spec`")
     if isinstance(data, Tensor):
-        spec = model.spec
-        made = from_arrays(data, name="tensor", kind=spec.kind, valid_fraction=0.0, test_fraction=0.0)
-        data = replace(made.train, split="test")
+        data = given_rows(data, model.spec)
     if len(data) == 0:
         raise DataError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
     rows = data.matching(model.spec)
-    family = model.decoder.family
-    if not contains(family.support, rows.spec.scored_support):
-        raise Incompatible(
-            f"a {type(family).__name__} cannot score {rows.spec.name}: its values are {rows.spec.scored_support}",
-            expected=f"{family.support} values",
-            fix="binarise it as the model's training data were",
-        )
+    _check_support(model, rows)
     return rows.to(model.device)
+
+
+def _check_support(model: VAE, rows: Dataset) -> None:
+    family = model.decoder.family
+    if not contains(family.support, rows.support):
+        raise Incompatible(
+            f"a {type(family).__name__} cannot score {rows.spec.name}: its values are {rows.support}",
+            expected=f"{family.support} values",
+            fix="bring the data into the model's form: rows = data.test.matching(model.spec)",
+        )
 
 
 def _without_density(model: VAE, rows: Dataset, seed: int) -> Evaluation:

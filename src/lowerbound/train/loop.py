@@ -84,6 +84,8 @@ class Loop:
         try:
             self._announce()
             self._epochs(stop)
+            status = "done" if stop.signal is None else "stopped"
+            self._finish(status)
         except TrainingFailed as error:
             self._finish("failed", error=str(error))
             raise
@@ -93,8 +95,6 @@ class Loop:
                 if self.folder is not None:
                     self.folder.status("failed", epoch=self.epoch, step=self.step, error=repr(error))
             raise
-        status = "stopped" if stop.signal is not None else "done"
-        self._finish(status)
         path = self.folder.path if self.folder else None
         code = 0 if stop.signal is None else 128 + stop.signal
         return Run(self.model.eval(), self.recipe, path, self.history, status, code)
