@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import CorruptArtifact, DataError, UsageError
 from ..core.model import VAE
 from ..data import Data, Dataset, load_data
 from ..data.dataset import SPLITS, SplitName
@@ -57,9 +57,9 @@ def rows_of(folder: Path, model: VAE, source: str | None, split: SplitName) -> D
     Raises:
         DataError: if the run's data cannot be loaded again, or the split is empty.
     """
-    data = load_data(source) if source is not None else own_data(folder)
     if model.spec is None:
         raise UsageError("the model does not know its data")
+    data = own_data(folder) if source is None else load_data(source, seed=model.spec.data_seed)
     rows = data.split(split)
     if len(rows) == 0:
         raise DataError(f"{data.spec.name} has 0 {split} examples", expected="one of " + ", ".join(SPLITS))
@@ -72,7 +72,11 @@ def own_data(folder: Path) -> Data:
     Raises:
         DataError: if they were arrays, or are no longer where they were.
     """
-    origin = read_json(folder / "data.json").get("origin") if (folder / "data.json").exists() else None
+    described = read_json(folder / "data.json") if (folder / "data.json").exists() else {}
+    origin = described.get("origin") if isinstance(described, dict) else None
     if not isinstance(origin, dict):
         raise DataError(f"{folder} was not trained on data with a name or a path", fix="say which: --data NAME|PATH")
-    return load_data(**origin)
+    try:
+        return load_data(**origin)
+    except TypeError as error:
+        raise CorruptArtifact(f"the origin of the data makes no sense: {error}", where=f"{folder}/data.json") from error

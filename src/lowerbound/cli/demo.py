@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.errors import UsageError
 from ..data import load_data
 from ..evaluation import evaluate
 from ..explore.write import write_samples
@@ -39,6 +40,8 @@ class Demo:
 def command(words: list[str]) -> int:
     """Run `lowerbound demo`."""
     options = parse(Demo, words, "demo")
+    if options.num_samples < 1:
+        raise UsageError(f"the number of samples cannot be {options.num_samples}", expected="a whole number above 0")
     data = load_data("mnist")
     recipe = vae(data.spec, latent_dim=LATENT_DIM, warmup=WARMUP)
     out = options.out or free_name(RUNS, "demo")
@@ -55,5 +58,6 @@ def command(words: list[str]) -> int:
     say(f"samples:         {write_samples(out / 'samples' / 'samples-mean', samples, recipe.spec, 'mean')}")
     made = reconstruct(run.model, rows, out / "samples" / "reconstructions-mean", 20, "mean", options.seed)
     say(f"reconstructions: {made}")
-    saved(out, f"lowerbound train conv_vae --data mnist, or lowerbound sample {out.name} --show draw")
+    name = out.name if out.parent == RUNS else out
+    saved(out, f"lowerbound train conv_vae --data mnist, or lowerbound sample {name} --show draw")
     return 0

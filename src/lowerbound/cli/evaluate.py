@@ -39,7 +39,8 @@ def command(words: list[str]) -> int:
     say(f"{folder.name}: {len(rows):,} {options.split} examples of {rows.spec.name}, K = {options.num_samples}")
     numbers = evaluate(model, rows, num_samples=options.num_samples, seed=options.seed)
     (folder / "eval").mkdir(exist_ok=True)
-    path = folder / "eval" / f"{options.split}.json"
+    name = options.split if options.data is None else f"{rows.spec.name}-{options.split}"
+    path = folder / "eval" / f"{name}.json"
     write_json(path, numbers.to_json())
     show(numbers, as_json=options.json)
     saved(path, f"lowerbound sample {options.run}")

@@ -38,6 +38,8 @@ USAGE = "\n".join(
     ]
 )
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
@@ -55,11 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            code = _report_bug(words)
-        else:
-            _tell(f"error: the disk is full: {error}")
-            code = 5
+        code = _system_error(error, words)
+    except (MemoryError, RuntimeError) as error:
+        code = _memory_error(error, words)
     except Exception:
         code = _report_bug(words)
     sys.exit(code)
@@ -85,6 +85,25 @@ def run(words: list[str]) -> int:
 
 def _tell(line: str) -> None:
     sys.stderr.write(line + "\n")
+
+
+def _system_error(error: OSError, words: list[str]) -> int:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _tell(f"error: the disk is full: {error}")
+        return 5
+    if error.filename is None:
+        return _report_bug(words)
+    _tell(f"error: {error.filename}: {error.strerror}\n  fix      check the path and its permissions")
+    return 2
+
+
+def _memory_error(error: Exception, words: list[str]) -> int:
+    text = str(error)  # torch's allocators raise RuntimeError, told apart by its text
+    if not isinstance(error, MemoryError) and not any(sign in text for sign in _OUT_OF_MEMORY):
+        return _report_bug(words)
+    _tell("error: the memory is full")
+    _tell("  fix      use a smaller model, fewer rows or a smaller --batch-size")
+    return 5
 
 
 def _report_bug(words: list[str]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.errors import UsageError
 from ..core.model import VAE, Show
 from ..explore.write import write_samples
-from .common import open_with_device, parse, result, saved
+from .common import open_with_device, parse, result, saved, say
 
 
 @dataclass
@@ -39,6 +39,8 @@ def command(words: list[str]) -> int:
     options = parse(Sample, words, "sample")
     folder, model = open_with_device(options.run, options.device)
     y = labels(model, options.label, options.num)
+    if not model.has_density:
+        say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
     samples = model.sample(options.num, y, show=options.show, seed=options.seed)
     default = folder / "samples" / f"samples-{options.show}"
     assert model.spec is not None

@@ -1,6 +1,6 @@
 """Every error a user can meet, each with its exit code and one sentence of what to do."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class LowerboundError(Exception):
@@ -44,9 +44,10 @@ class NoDensity(LowerboundError):
 
 
 class TrainingFailed(LowerboundError):
-    """Training met a number that is not finite; the last good state is kept (exit 3)."""
+    """Training met a number that is not finite; `run` holds the last good state (exit 3)."""
 
     exit_code = 3
+    run: Any = None
 
 
 class CorruptArtifact(LowerboundError):

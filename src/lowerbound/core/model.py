@@ -1,7 +1,7 @@
 """The VAE: encoder, latent groups, decoder, and the one pass through them."""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .distribution import Distribution, Support
 from .errors import ShapeError, UsageError
-from .noise import seeded
+from .noise import Stream, seeded
 from .record import recorded
 from .types import Batch, DataSpec, Infer, Trace
 from .walk import Source, folded, from_posterior, from_prior, mode, observe, walk
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
         return [network(seen, y) for network in self.networks]
 
 
-class Group(nn.Module):
+class Group(nn.Module, ABC):
     """One latent variable: its prior, its posterior, and how z enters the state."""
 
     posterior_family: Family
@@ -134,8 +134,8 @@ class Group(nn.Module):
         """Return p(z|state, y); `infer` lends the top posterior."""
 
     @abstractmethod
-    def posterior(self, state: Tensor | None, feature: Tensor, p: Distribution) -> Distribution:
-        """Return q(z|state, feature)."""
+    def posterior(self, state: Tensor | None, feature: Tensor, p: Distribution | None) -> Distribution:
+        """Return q(z|state, feature); p is None where the posterior is lent to a prior."""
 
     @abstractmethod
     def merge(self, state: Tensor | None, z: Tensor) -> Tensor:
@@ -184,14 +184,13 @@ class VAE(nn.Module):
         return Trace(latents, px, log_px, log_px.new_full(shape, -math.log(num_samples)))
 
     def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
-        """Return the top posterior q(z|x, y)."""
-        group = self._groups()[0]
-        return group.posterior(None, self.encoder(x, y)[0], group.prior(None, y, self.infer))
+        """Return the top posterior q(z|x, y); it asks no prior, since priors may be made of it."""
+        return self._groups()[0].posterior(None, self.encoder(x, y)[0], None)
 
     def encode(self, x: Float[Tensor, "B *event"], y: Tensor | None = None) -> Tensor:
         """Return the mean of the top posterior, `[B, *latent]`."""
         with inference(self):
-            return self.infer(x, y).mean
+            return self.infer(*self._here(x, y)).mean
 
     def decode(
         self, z: Float[Tensor, "B *latent"], y: Tensor | None = None, *, show: Show = "mean", seed: int | None = None
@@ -205,7 +204,8 @@ class VAE(nn.Module):
         if tuple(z.shape[1:]) != tuple(wanted):
             raise ShapeError(f"codes of shape {tuple(z.shape[1:])} were given", expected=f"{tuple(wanted)} for each")
         shape = (1, z.shape[0])
-        with inference(self), seeded(seed):
+        z, y = self._here(z, y)
+        with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, observe({0: z[None]}, mode), shape)
             return _shown(self.decoder(state, y), show)
 
@@ -217,7 +217,8 @@ class VAE(nn.Module):
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
         if y is not None and y.shape[0] != num:
             raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
-        with inference(self), seeded(seed):
+        y = None if y is None else y.to(self.device)
+        with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, from_prior, (1, num))
             return _shown(self.decoder(state, y), show)
 
@@ -231,11 +232,19 @@ class VAE(nn.Module):
         seed: int | None = None,
     ) -> Float[Tensor, "B *event"]:
         """Encode x, take the posterior's mean (or draw: `source=from_posterior`), and decode it."""
-        with inference(self), seeded(seed):
+        with inference(self), seeded(*_shown_keys(seed)):
+            x, y = self._here(x, y)
             return _shown(self(Batch(x, y=y), 1, source).px, show)
+
+    def _here(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return x.to(self.device), None if y is None else y.to(self.device)
 
     def _groups(self) -> list[Any]:
         return list(self.groups)
+
+
+def _shown_keys(seed: int | None) -> tuple[int | None, ...]:
+    return (Stream.SHOWN, seed)
 
 
 def _shown(px: Distribution, show: Show) -> Tensor:

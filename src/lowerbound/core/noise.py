@@ -2,10 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import torch
 
 _MASK = (1 << 64) - 1
+
+
+class Stream(IntEnum):
+    """The first key of every use of noise, so that no two uses share their draws."""
+
+    WEIGHTS = 1
+    ORDER = 2
+    TRAINING = 3
+    VALIDATION = 4
+    SPLITS = 5
+    BINARISATION = 6
+    EVALUATION = 7
+    SHOWN = 8
 
 
 def mix(*keys: int) -> int:
@@ -29,6 +43,14 @@ def reseed(*keys: int) -> None:
 
 
 @contextmanager
+def kept_generators() -> Iterator[None]:
+    """Leave torch's default generators (the CPU's, and that of a GPU in use) as they were before."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        yield
+
+
+@contextmanager
 def seeded(*keys: int | None) -> Iterator[None]:
     """Draw from a generator set by `keys` inside, and leave the default generators as they were.
 
@@ -37,7 +59,7 @@ def seeded(*keys: int | None) -> Iterator[None]:
     if any(key is None for key in keys):
         yield
         return
-    with torch.random.fork_rng():
+    with kept_generators():
         reseed(*(key for key in keys if key is not None))
         yield
 

@@ -4,13 +4,14 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args
 
 import torch
 
 from .errors import UsageError
 from .model import VAE, Conditional, Encoder, Group, inference
-from .noise import seeded
+from .noise import Stream, seeded
 from .objective import Objective
 from .record import describe, rebuild, recorded
 from .rules import check_rules
@@ -104,7 +105,7 @@ class Recipe:
 
     def build(self, seed: int = 0) -> tuple[VAE, Objective]:
         """Return the model and the objective with fresh weights drawn from `seed`."""
-        with seeded(seed):
+        with seeded(Stream.WEIGHTS, seed):
             return rebuild(describe(self._model())), rebuild(describe(self.objective))
 
     def replace(self, **changes: Any) -> "Recipe":
@@ -128,7 +129,7 @@ class Recipe:
 def _try_out(model: VAE, objective: Objective, spec: DataSpec) -> None:
     """Pass two blank examples through, so that shapes that do not fit are found before training starts."""
     y = torch.eye(spec.num_classes)[[0, spec.num_classes - 1]] if spec.classes else None
-    with inference(model), seeded(0):
+    with inference(model), seeded(Stream.TRAINING, 0):
         objective(model, Batch(torch.zeros(2, *spec.shape), y=y), torch.zeros(()))
 
 
@@ -146,10 +147,18 @@ def recipe(function: Callable[Concatenate[DataSpec, P], Recipe]) -> Callable[Con
 
     @functools.wraps(function)
     def named(spec: DataSpec, *args: P.args, **kwargs: P.kwargs) -> Recipe:
+        if not isinstance(spec, DataSpec):
+            raise UsageError(f"{function.__name__} was given a {type(spec).__name__}", expected="data.spec")
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        if unknown:
+            near = get_close_matches(unknown[0], signature.parameters, 1)
+            known = ", ".join(list(signature.parameters)[1:])
+            fix = f"did you mean {near[0]}?" if near else ""
+            raise UsageError(f"{function.__name__} has no option {unknown[0]!r}", expected=known, fix=fix)
         bound = signature.bind(spec, *args, **kwargs)
         bound.apply_defaults()
         options = dict(list(bound.arguments.items())[1:])
-        with seeded(0):
+        with seeded(Stream.WEIGHTS, 0):
             made = function(spec, *args, **kwargs)
         return made.replace(name=function.__name__, options=options)
 

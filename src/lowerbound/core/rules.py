@@ -6,9 +6,9 @@ Each rule reads what parts declare about themselves, so this table needs to know
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .distribution import contains
+from .distribution import Support, contains
 from .errors import Incompatible
-from .model import VAE, Group
+from .model import VAE, Family, Group
 from .objective import Objective
 from .types import DataSpec
 
@@ -100,6 +100,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )
+
+
+def check_values(family: Family, support: Support, name: str) -> None:
+    """Raise Incompatible if values on `support` lie outside the family's."""
+    if not contains(family.support, support):
+        raise Incompatible(
+            f"a {type(family).__name__} cannot score {name}: its values are {support}",
+            expected=f"{family.support} values",
+            fix="bring the data into the model's form: rows = data.test.matching(model.spec)",
+        )
 
 
 def check_rules(model: VAE, objective: Objective, spec: DataSpec) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.distribution import Support
 from ..core.errors import DataError, ShapeError, UsageError
-from ..core.noise import generator
+from ..core.noise import Stream, generator
 from ..core.types import Batch, Binarize, DataSpec, Kind
 
 SplitName: TypeAlias = Literal["train", "valid", "test"]
@@ -86,6 +86,11 @@ class Dataset:
                 f"{self.spec.name} has {self.spec.num_classes} classes",
                 expected=f"{spec.num_classes}, as in {spec.name}",
             )
+        if self.spec.classes and spec.classes and self.spec.classes != spec.classes:
+            raise DataError(
+                f"{self.spec.name} has the classes {', '.join(self.spec.classes[:20])}",
+                expected=f"{', '.join(spec.classes[:20])}, as in {spec.name}",
+            )
         protocol = self.spec.binarize if self.spec.binarize != "auto" else spec.binarize
         if self.spec.support != "unit":
             protocol = "none"
@@ -107,14 +112,20 @@ class Dataset:
             yield self.batch(slice(start, start + rows))
 
     def take(self, rows: int) -> "Dataset":
-        """Return the first `rows` rows."""
+        """Return the first `rows` rows.
+
+        Raises:
+            UsageError: if that is less than one.
+        """
+        if rows < 1:
+            raise UsageError(f"cannot take {rows} rows", expected="a whole number above 0")
         return replace(self, x=self.x[:rows], y=None if self.y is None else self.y[:rows])
 
     def _is_binary(self) -> bool:
         return self.scale == 1 and self.x.dtype == torch.uint8
 
     def _drawn_once(self) -> Tensor:
-        draws = generator(self.spec.data_seed, SPLITS.index(self.split))
+        draws = generator(Stream.BINARISATION, self.spec.data_seed, SPLITS.index(self.split))
         pieces = []
         for x in self.x.cpu().split(_FIXED_ROWS):
             pieces.append(torch.rand(x.shape, generator=draws) * self.scale < x)
@@ -208,7 +219,7 @@ def from_arrays(
         name: what to call the data.
         test: (x, y) of a given test split; None splits one off.
         kind: "image", "table" or "points"; by default by the number of axes.
-        scale: stored whole number that means 1; 255 for uint8 images unless given.
+        scale: stored whole number that means 1; unless given, 255 for uint8 images (1 for those of zeros and ones).
         binarize: how grey values become 0/1.
         seed: seed of the splits and of every fixed binarisation.
         valid_fraction: share of the training rows held out for validation.
@@ -227,10 +238,10 @@ def from_arrays(
     kind = kind or ("image" if rows.ndim >= 3 else "table")
     labels, classes = _labels(y, rows.shape[0], name)
     if scale is None:
-        scale = 255 if rows.dtype == torch.uint8 and kind == "image" else 1
+        scale = _scale_of(rows) if rows.dtype == torch.uint8 and kind == "image" else 1
     like = rows[:0]  # type and shape as given, for a given test split to be compared with
     rows = _stored(rows, kind, scale, name)
-    order = torch.randperm(rows.shape[0], generator=generator(seed, len(SPLITS)))
+    order = torch.randperm(rows.shape[0], generator=generator(Stream.SPLITS, seed))
     if test is None:
         cut = _share(rows.shape[0], test_fraction, "test fraction")
         first, order = order[:cut].sort().values, order[cut:]
@@ -240,6 +251,8 @@ def from_arrays(
         held_labels = _test_labels(test[1], held.shape[0], classes, name)
     cut = _share(len(order), valid_fraction, "validation fraction")
     support: Support = "unit" if scale != 1 else _support(torch.cat([rows.flatten(), held.flatten()]), kind)
+    if support == "real" and binarize not in ("auto", "none"):
+        raise UsageError(f"{name} has real values, which cannot be binarised", fix="drop --binarize")
     spec = DataSpec(
         name=name,
         shape=tuple(rows.shape[1:]),
@@ -259,6 +272,11 @@ def from_arrays(
     return Data(part(order[cut:], "train"), part(order[:cut], "valid"), Dataset(held, held_labels, spec, "test", scale))
 
 
+def _scale_of(x: Tensor) -> int:
+    """Return the stored value of uint8 images that means 1: 255, or 1 if they hold zeros and ones alone."""
+    return 255 if int(x.max()) > 1 else 1
+
+
 def given_rows(x: Tensor, like: DataSpec) -> Dataset:
     """Return a tensor of examples of the kind `like` describes, without labels, as a split called "test".
 
@@ -268,7 +286,9 @@ def given_rows(x: Tensor, like: DataSpec) -> Dataset:
     rows = _tensor(x, "the tensor")
     if rows.ndim < 2 or 0 in rows.shape:
         raise DataError(f"the tensor has shape {tuple(rows.shape)}", expected="1 example or more, of 1 value or more")
-    scale = 255 if rows.dtype == torch.uint8 and like.kind == "image" else 1
+    scale = 1
+    if rows.dtype == torch.uint8 and like.kind == "image":
+        scale = _scale_of(rows) if not like.resolution else round(1 / like.resolution)
     rows = _stored(rows, like.kind, scale, "the tensor")
     support: Support = "unit" if scale != 1 else _support(rows, like.kind)
     protocol: Binarize = "auto" if support == "unit" else "none"

@@ -28,7 +28,7 @@ def load_data(
         source: mnist, digits, ring, moons, 8gaussians; or an IDX file, or a folder of them (MNIST's file names:
             train-images..., train-labels..., t10k-images..., t10k-labels..., gzipped or not).
         binarize: how grey pixels become 0/1. "auto": as the likelihood needs; "dynamic": drawn anew in training,
-            test fixed once by seed; "static-seed": all fixed by seed; "threshold": above one half; "none".
+            test fixed once by seed; "static-seed": all fixed by seed; "threshold": one half and above; "none".
         seed: seed of the splits and of every fixed binarisation, apart from the training seed.
         valid_fraction: share of the training rows held out for validation.
         test_fraction: share of all rows held out for the test, where the data bring no test split.

@@ -11,16 +11,15 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ..core.distribution import contains
-from ..core.errors import DataError, Incompatible, NoDensity, UsageError
+from ..core.errors import DataError, NoDensity, UsageError
 from ..core.model import VAE, inference
-from ..core.noise import seeded
+from ..core.noise import Stream, seeded
+from ..core.rules import check_values
 from ..core.types import Batch, DataSpec
 from ..core.walk import Source, from_posterior
 from ..data.dataset import Dataset, given_rows
 
 BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
-_EVALUATION = 7  # first key of the noise of evaluation
 NumberKind: TypeAlias = Literal["exact", "bound", "estimate"]
 
 
@@ -33,7 +32,7 @@ class Number:
         se: standard error over the examples: another test set of this size would differ by about this much.
         kind: "exact", "bound" (in expectation: the true value is on its better side) or "estimate".
         n: number of examples.
-        mc_se: standard error of the sampler alone, for these examples.
+        mc_se: standard error of the sampler alone, for these examples; None for one sample, which has no spread.
         num_samples: K.
         target: the quantity it is about.
         reason: why there is no value.
@@ -50,7 +49,8 @@ class Number:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that say something; `value` always."""
-        return {k: v for k, v in asdict(self).items() if v is not None or k == "value"}
+        always = ("value",) if self.num_samples is None else ("value", "mc_se")
+        return {k: v for k, v in asdict(self).items() if v is not None or k in always}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def _line(name: str, number: Number) -> str:
     unit = "bits/dim" if name == "bits_per_dim" else "nats"
     more = [unit, str(number.kind)]
     if number.num_samples:
-        more.append(f"K = {number.num_samples}, sampler +- {number.mc_se:.4f}")
+        sampler = "" if number.mc_se is None else f", sampler +- {number.mc_se:.4f}"
+        more.append(f"K = {number.num_samples}{sampler}")
     if number.target:
         more.append(number.target)
     return f"{name:<13} {number.value:9.3f}{spread}  ({', '.join(more)})"
@@ -107,7 +108,7 @@ class Scores:
         distortion: mean of -log p(x|z) over the samples.
         rate: KL(q || p), in closed form where there is one.
         log_px: log of the mean importance weight over K samples.
-        variance: the sampler's variance of `log_px`, by the delta method: Var(w) / (K mean(w)^2).
+        variance: the sampler's variance of `log_px`, by the delta method: Var(w) / (K mean(w)^2); NaN for K = 1.
     """
 
     distortion: Tensor
@@ -135,11 +136,11 @@ def score(
     _check_samples(num_samples)
     if not model.has_density:
         raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
-    _check_support(model, data)
+    check_values(model.decoder.family, data.support, data.spec.name)
     blocks = []
-    with inference(model), seeded(seed):
+    with inference(model), seeded(Stream.EVALUATION, seed):
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
-            blocks.append(_score_block(model, batch, num_samples, (_EVALUATION, seed, i), source))
+            blocks.append(_score_block(model, batch, num_samples, (Stream.EVALUATION, seed, i), source))
     return Scores(*(torch.cat(column) for column in zip(*blocks, strict=True)))
 
 
@@ -160,22 +161,22 @@ def _score_block(
         with seeded(*keys, chunk):
             trace = model(batch, samples, source)
         share = samples / num_samples
-        distortion -= share * trace.log_px.double().mean(0).cpu()
-        rate += share * trace.kl.double().mean(0).cpu()
+        distortion -= share * trace.mean(trace.log_px.double()).cpu()
+        rate += share * trace.mean(trace.kl.double()).cpu()
         log_w = trace.log_w.double()
-        first = torch.logaddexp(first, torch.logsumexp(log_w, 0).cpu())
-        second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0).cpu())
-    log_px = first - math.log(num_samples)
-    # K sum(w^2) / sum(w)^2 - 1 = Var(w) / mean(w)^2, and the variance of log mean(w) is that over K
-    ratio = torch.exp(second + math.log(num_samples) - 2 * first) - 1
-    return distortion, rate, log_px, ratio.clamp_min(0) / num_samples
+        first = torch.logaddexp(first, trace.log_mean_exp(log_w).cpu() + math.log(share))
+        second = torch.logaddexp(second, trace.log_mean_exp(2 * log_w).cpu() + math.log(share))
+    # E[w^2] / E[w]^2 - 1 = Var(w) / E[w]^2; with K / (K - 1) it is unbiased, over K it is the variance of log mean(w)
+    ratio = (torch.exp(second - 2 * first) - 1).clamp_min(0)
+    unknown = torch.full_like(ratio, math.nan)
+    return distortion, rate, first, ratio / (num_samples - 1) if num_samples > 1 else unknown
 
 
 def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed: int = 0) -> Evaluation:
     """Return ELBO, distortion, rate, NLL and bits/dim of a model on data.
 
     The data are brought into the form the model was trained on: a model of binarised pixels gets the test pixels
-    binarised once, by the data seed.
+    binarised once, by the data seed. Data loaded with a binarisation of their own keep it, and it is reported.
 
     Args:
         model: a trained model.
@@ -195,12 +196,12 @@ def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed
     scores = score(model, rows, num_samples=num_samples, seed=seed)
     n, family = len(rows), model.decoder.family
     target = family.target.replace("p(x)", "p(x|y)") if model.conditional else family.target
-    mc_se = math.sqrt(float(scores.variance.sum())) / n
-    nll = Number(*_mean(-scores.log_px), kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
+    mc_se = math.sqrt(float(scores.variance.sum())) / n if num_samples > 1 else None
+    nll = _number(-scores.log_px, kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
     return Evaluation(
-        elbo=Number(*_mean(-(scores.distortion + scores.rate)), kind="bound", n=n, target=target),
-        distortion=Number(*_mean(scores.distortion), kind="estimate", n=n),
-        rate=Number(*_mean(scores.rate), kind="estimate", n=n),
+        elbo=_number(-(scores.distortion + scores.rate), kind="bound", n=n, target=target),
+        distortion=_number(scores.distortion, kind="estimate", n=n),
+        rate=_number(scores.rate, kind="estimate", n=n),
         nll=nll,
         bits_per_dim=_bits_per_dim(nll, model, rows.spec),
         split=split,
@@ -216,9 +217,13 @@ def no_density_reason(model: VAE) -> str:
     return f"{part}: there is no bound on log p(x)"
 
 
-def _mean(values: Tensor) -> tuple[float, float | None]:
+def _number(values: Tensor, **facts: Any) -> Number:
+    """Return the mean over the examples with its standard error, or None where an example's value is not finite."""
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        return Number(None, reason=f"{bad} of {len(values)} examples have a value that is not finite")
     se = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
-    return float(values.mean()), se
+    return Number(float(values.mean()), se, **facts)
 
 
 def _bits_per_dim(nll: Number, model: VAE, spec: DataSpec) -> Number:
@@ -239,18 +244,8 @@ def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
     if len(data) == 0:
         raise DataError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
     rows = data.matching(model.spec)
-    _check_support(model, rows)
+    check_values(model.decoder.family, rows.support, rows.spec.name)
     return rows.to(model.device)
-
-
-def _check_support(model: VAE, rows: Dataset) -> None:
-    family = model.decoder.family
-    if not contains(family.support, rows.support):
-        raise Incompatible(
-            f"a {type(family).__name__} cannot score {rows.spec.name}: its values are {rows.support}",
-            expected=f"{family.support} values",
-            fix="bring the data into the model's form: rows = data.test.matching(model.spec)",
-        )
 
 
 def _without_density(model: VAE, rows: Dataset, seed: int) -> Evaluation:
@@ -260,5 +255,5 @@ def _without_density(model: VAE, rows: Dataset, seed: int) -> Evaluation:
         for batch in rows.blocks(BLOCK_ROWS):
             values.append(-model(batch).log_px[0].double().cpu())
     missing = Number(None, reason=no_density_reason(model))
-    distortion = Number(*_mean(torch.cat(values)), kind="exact", n=len(rows))
+    distortion = _number(torch.cat(values), kind="exact", n=len(rows))
     return Evaluation(missing, distortion, missing, missing, missing, rows.split, rows.spec.binarize, seed)

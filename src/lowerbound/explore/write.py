@@ -11,6 +11,10 @@ from ..core.types import DataSpec
 from .figures import reconstruction_grid, sample_grid
 
 
+def _named(path: Path, suffix: str) -> Path:
+    return path if path.suffix == suffix else path.with_name(path.name + suffix)
+
+
 def _rows(path: Path, header: list[str], values: Tensor) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -29,10 +33,10 @@ def write_samples(path: Path, samples: Tensor, spec: DataSpec, show: Show) -> Pa
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if spec.kind == "image":
-        path = path.with_suffix(".png")
+        path = _named(path, ".png")
         sample_grid(samples, show).save(path)
         return path
-    path = path.with_suffix(".csv")
+    path = _named(path, ".csv")
     _rows(path, [f"x{i}" for i in range(spec.dims)], samples.flatten(1))
     return path
 
@@ -49,10 +53,10 @@ def write_reconstructions(path: Path, originals: Tensor, reconstructions: Tensor
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if spec.kind == "image":
-        path = path.with_suffix(".png")
+        path = _named(path, ".png")
         reconstruction_grid(originals, reconstructions, show).save(path)
         return path
-    path = path.with_suffix(".csv")
+    path = _named(path, ".csv")
     header = [f"x{i}" for i in range(spec.dims)] + [f"reconstructed_x{i}" for i in range(spec.dims)]
     _rows(path, header, torch.cat([originals.flatten(1), reconstructions.flatten(1)], 1))
     return path

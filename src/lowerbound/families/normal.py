@@ -179,7 +179,7 @@ class Normal(_NormalFamily):
     r"""N(mu, diag(sigma^2)) with both from a network: the usual posterior head, and a decoder with variance sigma(z)^2.
 
     Kingma & Welling 2014, arXiv 1312.6114, eq. 9. `head="log_variance"`: sigma^2 = floor^2 + exp(h), where h
-    follows the network up to 20 and bends there, so that exp never overflows and the gradient never vanishes.
+    follows the network up to about 20 and bends smoothly there, so that exp never overflows.
     `head="softplus"`: sigma = floor + log(1 + exp(h)).
 
     Args:

@@ -42,7 +42,7 @@ class Flat(Group):
         """Return p(z|y)."""
         return self.prior_part(y, infer)
 
-    def posterior(self, state: Tensor | None, feature: Tensor, p: Distribution) -> Distribution:
+    def posterior(self, state: Tensor | None, feature: Tensor, p: Distribution | None) -> Distribution:
         """Return q(z|x) from the encoder's feature `[B, *params]`."""
         return self.posterior_family(feature)
 

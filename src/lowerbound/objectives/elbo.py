@@ -1,5 +1,6 @@
 """The evidence lower bound, with K samples and a weight on the rate."""
 
+import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
@@ -29,10 +30,11 @@ class ELBO(Objective):
 
     def __init__(self, num_samples: int = 1, beta: float | Schedule = 1.0) -> None:
         super().__init__()
-        if num_samples < 1:
+        if not isinstance(num_samples, int) or num_samples < 1:
             raise UsageError(f"the number of samples cannot be {num_samples}", expected="a whole number above 0")
-        if not isinstance(beta, Schedule) and not 0 <= beta < float("inf"):
-            raise UsageError(f"beta cannot be {beta}", expected="a finite number, 0 or more")
+        for value in (at(beta, torch.tensor(0.0)), at(beta, torch.tensor(1e12))):
+            if not 0 <= float(value) < float("inf"):
+                raise UsageError(f"beta cannot be {float(value):g}", expected="a finite number, 0 or more")
         self.num_samples, self.beta = num_samples, beta
 
     def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:

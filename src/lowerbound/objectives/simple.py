@@ -34,8 +34,8 @@ class SimpleRegularizer(Objective):
 
     def __init__(self, a: float = 0.5, b: float = 0.25) -> None:
         super().__init__()
-        if min(a, b) < 0:
-            raise UsageError(f"the weights cannot be a={a}, b={b}", expected="0 or more")
+        if not (0 <= a < float("inf") and 0 <= b < float("inf")):
+            raise UsageError(f"the weights cannot be a={a}, b={b}", expected="finite numbers, 0 or more")
         self.a, self.b = a, b
 
     def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:

@@ -1,13 +1,11 @@
 """The autoencoder, the VAE, and the VAE with its rate weighted, left out or replaced."""
 
-from ..core.recipe import Recipe, Training, recipe
+from ..core.recipe import Recipe, recipe
 from ..core.types import DataSpec
 from ..families import Delta, Normal
 from ..networks import Activation
 from ..objectives import ELBO, Reconstruction, SimpleRegularizer
-from .parts import default_likelihood, mlp_parts, warm_up
-
-TRAINING = Training(epochs=25, batch_size=128, lr=2e-3, lr_schedule="cosine")
+from .parts import mlp_recipe, warm_up
 
 
 @recipe
@@ -32,9 +30,7 @@ def vae(
         num_samples: latent samples for each example and step.
         warmup: steps over which the weight of the rate rises from 0 to 1.
     """
-    likelihood = default_likelihood(spec)
-    parts = mlp_parts(spec, Normal((latent_dim,)), likelihood, hidden, activation)
-    return Recipe(spec.settle(likelihood.support), *parts, ELBO(num_samples, warm_up(1.0, warmup)), TRAINING)
+    return mlp_recipe(spec, Normal((latent_dim,)), ELBO(num_samples, warm_up(1.0, warmup)), hidden, activation)
 
 
 @recipe
@@ -60,9 +56,7 @@ def beta_vae(
         activation: activation of the hidden layers.
         warmup: steps over which the weight of the rate rises from 0 to beta.
     """
-    likelihood = default_likelihood(spec)
-    parts = mlp_parts(spec, Normal((latent_dim,)), likelihood, hidden, activation)
-    return Recipe(spec.settle(likelihood.support), *parts, ELBO(beta=warm_up(beta, warmup)), TRAINING)
+    return mlp_recipe(spec, Normal((latent_dim,)), ELBO(beta=warm_up(beta, warmup)), hidden, activation)
 
 
 @recipe
@@ -83,9 +77,7 @@ def ae(
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    likelihood = default_likelihood(spec)
-    parts = mlp_parts(spec, Delta((latent_dim,)), likelihood, hidden, activation)
-    return Recipe(spec.settle(likelihood.support), *parts, Reconstruction(), TRAINING)
+    return mlp_recipe(spec, Delta((latent_dim,)), Reconstruction(), hidden, activation)
 
 
 @recipe
@@ -106,9 +98,7 @@ def vae_no_kl(
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    likelihood = default_likelihood(spec)
-    parts = mlp_parts(spec, Normal((latent_dim,)), likelihood, hidden, activation)
-    return Recipe(spec.settle(likelihood.support), *parts, Reconstruction(), TRAINING)
+    return mlp_recipe(spec, Normal((latent_dim,)), Reconstruction(), hidden, activation)
 
 
 @recipe
@@ -133,6 +123,4 @@ def vae_simple_reg(
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    likelihood = default_likelihood(spec)
-    parts = mlp_parts(spec, Normal((latent_dim,)), likelihood, hidden, activation)
-    return Recipe(spec.settle(likelihood.support), *parts, SimpleRegularizer(a, b), TRAINING)
+    return mlp_recipe(spec, Normal((latent_dim,)), SimpleRegularizer(a, b), hidden, activation)

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from ..core.errors import UsageError
 from ..core.model import Conditional, Encoder, Family
-from ..core.objective import Schedule
+from ..core.objective import Objective, Schedule
+from ..core.recipe import Recipe, Training
 from ..core.types import DataSpec
 from ..families import Bernoulli, FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from ..groups import Flat
@@ -15,6 +16,7 @@ from ..train.schedules import Linear
 
 Variance: TypeAlias = Literal["fixed", "shared", "per_dim", "network"]
 FLOOR = 1e-3
+TRAINING = Training(epochs=25, batch_size=128, lr=2e-3, lr_schedule="cosine")
 
 
 def default_likelihood(spec: DataSpec) -> Family:
@@ -71,3 +73,17 @@ def mlp_parts(
     decoder = MLP(posterior.event_shape, likelihood.params, hidden[::-1], activation)
     group = Flat(posterior, StandardNormal(posterior.event_shape))
     return FlatParts(Encoder([encoder]), (group,), Conditional(decoder, likelihood))
+
+
+def mlp_recipe(
+    spec: DataSpec,
+    posterior: Family,
+    objective: Objective,
+    hidden: tuple[int, ...],
+    activation: Activation,
+    likelihood: Family | None = None,
+) -> Recipe:
+    """Return the recipe of an MLP VAE; the likelihood follows the data unless one is given."""
+    scores = likelihood or default_likelihood(spec)
+    parts = mlp_parts(spec, posterior, scores, hidden, activation)
+    return Recipe(spec.settle(scores.support), *parts, objective, TRAINING)

@@ -1,4 +1,4 @@
-"""The exact models of two widely read tutorials."""
+"""The networks and losses of two widely read tutorials; the output bias starts at the mean image, as everywhere."""
 
 from math import sqrt
 

@@ -9,8 +9,16 @@ from ..groups import Flat
 from ..networks import MLP, Activation, ConvDecoder, ConvEncoder
 from ..objectives import ELBO, Corrupt
 from ..priors import ConditionalPrior, StandardNormal
-from .basic import TRAINING
-from .parts import Variance, default_likelihood, mlp_parts, noise_floor, normal_likelihood, warm_up
+from .parts import (
+    TRAINING,
+    Variance,
+    default_likelihood,
+    mlp_parts,
+    mlp_recipe,
+    noise_floor,
+    normal_likelihood,
+    warm_up,
+)
 
 
 @recipe
@@ -66,9 +74,8 @@ def gaussian_vae(
         activation: activation of the hidden layers.
         warmup: steps over which the weight of the rate rises from 0 to 1.
     """
-    likelihood = normal_likelihood(spec, variance, scale)
-    parts = mlp_parts(spec, Normal((latent_dim,)), likelihood, hidden, activation)
-    return Recipe(spec.settle("real"), *parts, ELBO(beta=warm_up(1.0, warmup)), TRAINING)
+    likelihood, objective = normal_likelihood(spec, variance, scale), ELBO(beta=warm_up(1.0, warmup))
+    return mlp_recipe(spec, Normal((latent_dim,)), objective, hidden, activation, likelihood)
 
 
 @recipe
@@ -111,10 +118,8 @@ def denoising_vae(
         activation: activation of the hidden layers.
         warmup: steps over which the weight of the rate rises from 0 to 1.
     """
-    likelihood = default_likelihood(spec)
-    parts = mlp_parts(spec, Normal((latent_dim,)), likelihood, hidden, activation)
     objective = Corrupt(ELBO(beta=warm_up(1.0, warmup)), corruption(noise, amount))
-    return Recipe(spec.settle(likelihood.support), *parts, objective, TRAINING)
+    return mlp_recipe(spec, Normal((latent_dim,)), objective, hidden, activation)
 
 
 @recipe

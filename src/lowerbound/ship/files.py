@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..core.errors import CorruptArtifact, OutOfResource
+from ..core.errors import CorruptArtifact, OutOfResource, UsageError
 
 MANIFEST = "MANIFEST.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -23,11 +23,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Write a folder atomically: fill a temporary one, sync it, add a manifest of SHA-256 sums, rename it.
 
-    An existing folder of that name is replaced only when the new one is complete.
+    An existing folder of that name is replaced only when the new one is complete, and only if it was written by
+    this function and holds nothing else.
 
     Raises:
         OutOfResource: if the disk is full; what was there before is untouched.
+        UsageError: if something else stands there.
     """
+    if path.exists() and not _is_ours(path):
+        raise UsageError(f"{path} holds something else", expected="a new name", fix="choose another folder to save in")
     path.parent.mkdir(parents=True, exist_ok=True)
     tag = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporary, old = path.with_name(f".tmp-{path.name}-{tag}"), path.with_name(f".old-{path.name}-{tag}")
@@ -54,6 +58,21 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a folder holds its manifest and the files it lists, and nothing else."""
+    try:
+        listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return {p.name for p in path.iterdir()} <= {MANIFEST, *listed}
+    except (OSError, ValueError, LookupError, TypeError):
+        return path.is_dir() and not any(path.iterdir())
+
+
+def newest(path: Path) -> Path:
+    """Return `path`, or what a process killed between two renames left of it under its temporary name."""
+    left = sorted(path.parent.glob(f".old-{path.name}-*"), key=lambda p: p.stat().st_mtime)
+    return left[-1] if left and not path.exists() else path
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

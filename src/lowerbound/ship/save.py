@@ -13,9 +13,10 @@ from ..core.errors import CorruptArtifact, DataError
 from ..core.model import VAE
 from ..core.noise import seeded
 from ..core.record import describe, rebuild
-from .files import check_folder, read_json, save_tensors, write_folder, write_json
+from .files import check_folder, newest, read_json, save_tensors, write_folder, write_json
 
 FORMAT = 1
+_MOST_CONSTANTS = 1 << 24
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -30,6 +31,7 @@ def save(model: VAE, path: str | Path, *, recipe: str = "custom", options: dict[
 
     Raises:
         OutOfResource: if the disk is full.
+        UsageError: if `path` holds anything but a saved model.
     """
     path = Path(path)
     config = {
@@ -60,7 +62,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> VAE:
         CorruptArtifact: if a file is missing, damaged, or does not fit its description.
     """
     folder = Path(path)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    inside = newest(folder / "model")
+    folder = inside if inside.is_dir() else folder
     if not folder.is_dir():
         raise DataError(f"there is no model in {path}", expected="a run folder, or a folder written by lowerbound.save")
     check_folder(folder)
@@ -88,6 +91,10 @@ def _check_shapes(description: Any, weights: Path) -> None:
         model = rebuild(description)
     if not isinstance(model, VAE):
         raise CorruptArtifact(f"{CONFIG} describes no VAE", where=str(weights.parent))
+    all_tensors = sum(t.numel() for t in [*model.parameters(), *model.buffers()])
+    hidden = all_tensors - sum(t.numel() for t in model.state_dict().values())
+    if hidden > _MOST_CONSTANTS:
+        raise CorruptArtifact(f"{CONFIG} asks for {hidden:,} constants that no file holds", where=str(weights.parent))
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
         with safe_open(weights, framework="pt") as file:

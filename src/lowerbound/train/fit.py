@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..core.errors import DataError, UsageError
+from ..core.noise import kept_generators
 from ..core.recipe import LrSchedule, OptimizerName, Recipe
 from ..data.dataset import Data
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
@@ -71,14 +72,14 @@ def fit(
     Raises:
         UsageError: if an option is out of range or `out` exists.
         DataError: if there are too few examples.
-        TrainingFailed: if a term is not finite; the last good state is saved first.
+        TrainingFailed: if a term is not finite; its `run` is the last good state, which is saved first.
     """
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule,
         "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "patience": patience,
     }  # fmt: skip
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
-    if not 0 <= seed < 1 << 63:
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
         raise UsageError(f"the seed cannot be {seed}", expected="0 to 2^63 - 1")
     if precision not in ("float32", "bf16"):
         raise UsageError(f"there is no precision {precision!r}", expected="float32 or bf16", fix="use bf16 for float16")
@@ -90,5 +91,5 @@ def fit(
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
-    with stoppable() as stop, torch.random.fork_rng():
+    with stoppable() as stop, kept_generators():
         return loop.run(stop, folder, Listeners(heard))

@@ -6,7 +6,7 @@ An event is a dictionary with "event": start, epoch, checkpoint or end.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -145,6 +145,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-Say: TypeAlias = Callable[[str], None]

@@ -11,16 +11,17 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ..core.errors import TrainingFailed
+from ..core.errors import TrainingFailed, UsageError
 from ..core.model import VAE, inference
-from ..core.noise import generator, reseed, seeded
+from ..core.noise import Stream, generator, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
+from ..core.rules import check_values
 from ..data.dataset import Data
 from ..ship.save import save
 from .checkpoint import State, save_checkpoint
 from .log import Listeners
-from .run import Run, RunFolder, Stop, environment
+from .run import Run, RunFolder, Status, Stop, environment
 from .update import Guard, make_optimizers, update
 
 Precision: TypeAlias = Literal["float32", "bf16"]
@@ -28,7 +29,6 @@ Precision: TypeAlias = Literal["float32", "bf16"]
 EVAL_ROWS = 1000
 GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
 CHECKPOINT_SECONDS = 30.0
-_ORDER, _NOISE, _VALID = range(3)  # first key of each stream of noise
 
 
 @dataclass
@@ -56,6 +56,14 @@ class Loop:
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
         self.valid = data.valid.matching(recipe.spec).to(device)
         model, objective = recipe.build(seed)
+        if self.train.spec.binarize != recipe.spec.binarize:
+            raise UsageError(
+                f"the recipe was made for pixels with binarisation {recipe.spec.binarize!r}, the data say "
+                f"{self.train.spec.binarize!r}",
+                fix="make the recipe from data.spec",
+            )
+        for rows in (self.train, self.valid):
+            check_values(model.decoder.family, rows.support, rows.spec.name)
         self._start_at_data(model)
         self.model: VAE = model.to(device)
         self.objective: Objective = objective.to(device)
@@ -88,6 +96,9 @@ class Loop:
             self._finish(status)
         except TrainingFailed as error:
             self._finish("failed", error=str(error))
+            error.run = self._run("failed", error.exit_code)
+            if self.folder is not None:
+                self.log.say(f"the last good state is in {self.folder.path}")
             raise
         except BaseException as error:
             with suppress(OSError):  # on a full disk the first error is the one to report
@@ -95,9 +106,11 @@ class Loop:
                 if self.folder is not None:
                     self.folder.status("failed", epoch=self.epoch, step=self.step, error=repr(error))
             raise
+        return self._run(status, 0 if stop.signal is None else 128 + stop.signal)
+
+    def _run(self, status: Status, exit_code: int) -> Run:
         path = self.folder.path if self.folder else None
-        code = 0 if stop.signal is None else 128 + stop.signal
-        return Run(self.model.eval(), self.recipe, path, self.history, status, code)
+        return Run(self.model.eval(), self.recipe, path, self.history, status, exit_code)
 
     def _announce(self) -> None:
         spec = self.train.spec
@@ -143,7 +156,9 @@ class Loop:
 
     def _epoch(self, stop: Stop) -> dict[str, float]:
         """Take one epoch's steps and return the mean of each term over its examples."""
-        order = torch.randperm(len(self.train), generator=generator(_ORDER, self.seed, self.epoch)).to(self.device)
+        order = torch.randperm(len(self.train), generator=generator(Stream.ORDER, self.seed, self.epoch)).to(
+            self.device
+        )
         sums, rows = {}, 0
         self.model.train()
         for i, index in enumerate(order.split(self.training.batch_size)):
@@ -161,7 +176,7 @@ class Loop:
         return {name: float(total) / rows for name, total in sums.items()}
 
     def _step(self, index: Tensor) -> Outcome:
-        reseed(_NOISE, self.seed, self.step)
+        reseed(Stream.TRAINING, self.seed, self.step)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self._lr()
@@ -196,13 +211,14 @@ class Loop:
             for name, size in dims.items()
             if name in outcome.terms
         ]
-        self.log.say(f"step 0: {', '.join(parts)}; both summed over dimensions, so beta = 1 is the ELBO")
+        bound = "; both summed over dimensions, so beta = 1 is the ELBO" if self.objective.monitor == "elbo" else ""
+        self.log.say(f"step 0: {', '.join(parts)}{bound}")
 
     def _validate(self) -> dict[str, float]:
         """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
         sums: dict[str, float] = {}
         step = torch.tensor(float(self.step), device=self.device)
-        with inference(self.model), seeded(_VALID, self.seed):
+        with inference(self.model), seeded(Stream.VALIDATION, self.seed):
             for batch in self.valid.blocks(EVAL_ROWS):
                 for name, term in self.objective(self.model, batch, step).terms.items():
                     sums[name] = sums.get(name, 0.0) + float(term.double().sum())
@@ -217,6 +233,12 @@ class Loop:
 
     def _remember(self, terms: Mapping[str, float]) -> None:
         value = terms[self.objective.monitor]
+        if not math.isfinite(value):
+            raise TrainingFailed(
+                f"{self.objective.monitor} was not finite on the validation rows",
+                where=f"epoch {self.epoch}",
+                fix="look for extreme values in the data, or lower --lr",
+            )
         if self.best.improves(value, maximize=self.objective.maximize):
             self.best = Best(value, self.epoch, copy.deepcopy(self.model.state_dict()))
 

@@ -23,7 +23,7 @@ from ..core.model import VAE
 from ..core.recipe import Recipe
 from ..core.record import describe
 from ..core.types import DataSpec
-from ..ship.files import write_json, write_text
+from ..ship.files import newest, write_json, write_text
 from ..ship.save import load
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
@@ -61,6 +61,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{path.parent} cannot be a folder: {error.strerror}", fix="choose another --out"
+            ) from error
+        try:
             path.mkdir()
         except FileExistsError as error:
             raise UsageError(
@@ -134,7 +139,7 @@ def find_run(name: str | Path, runs: Path = Path("runs")) -> Path:
 def _started(run: Path) -> float:
     try:
         return float(json.loads((run / "status.json").read_text())["started"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return 0.0
 
 
@@ -146,7 +151,7 @@ def open_run(name: str | Path) -> tuple[Path, VAE]:
         CorruptArtifact: if the model is damaged.
     """
     folder = find_run(name)
-    if not (folder / "model").is_dir() and not (folder / "config.json").is_file():
+    if not newest(folder / "model").is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} has no model yet", fix="wait for its first checkpoint, or train again")
     return folder, load(folder)
 
