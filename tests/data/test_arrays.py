@@ -178,6 +178,7 @@ def test_test_labels_get_the_numbers_of_the_training_labels():
         (np.arange(24) % 3, np.arange(5), ("4", "(5,)")),
         (np.arange(24) % 3, np.array([0, 1, 7, 2]), ("'7'",)),
         ([None, "a"] * 12, None, ("label",)),
+        (np.array([0.0, np.nan] * 12), None, ("label",)),
         ([[1], [2, 3]] * 12, None, ("label",)),
     ],
 )

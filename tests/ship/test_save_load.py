@@ -73,12 +73,30 @@ def test_saving_twice_gives_the_same_files(tmp_path):
 
 def test_a_saved_folder_is_replaced_whole(tmp_path):
     folder = saved(tmp_path)
-    (folder / "stray.txt").write_text("from before")
     other = small_model("ae")
     save(other, folder)
     assert bytes_of(load(folder)) == bytes_of(other)
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "config.json", "MANIFEST.json"}
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path):
+    folder = saved(tmp_path)
+    (folder / "thesis.txt").write_text("three years")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.csv").write_text("1,2")
+    (tmp_path / "file").write_text("1,2")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for name in ("model", "other", "file"):
+        with pytest.raises(UsageError, match="holds something else"):
+            save(small_model(), tmp_path / name)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_what_a_process_killed_between_two_renames_left_still_loads(tmp_path):
+    folder = saved(tmp_path)
+    folder.rename(tmp_path / ".old-model-123-0a1b2c3d")
+    assert bytes_of(load(tmp_path)) == bytes_of(small_model())
 
 
 def test_a_loaded_model_can_be_saved_over_the_files_it_came_from(tmp_path):
@@ -108,6 +126,13 @@ def test_a_run_folder_and_its_model_folder_load_alike(tmp_path):
 def test_a_note_that_a_later_version_added_does_no_harm(tmp_path):
     folder = saved(tmp_path)
     forge_config(folder, lambda config: config.update(note="from the future"))
+    assert bytes_of(load(folder)) == bytes_of(small_model())
+
+
+def test_a_file_that_a_file_manager_left_does_no_harm(tmp_path):
+    # Finder writes .DS_Store into every folder it shows; nothing reads it.
+    folder = saved(tmp_path)
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     assert bytes_of(load(folder)) == bytes_of(small_model())
 
 

@@ -1,6 +1,7 @@
 """The loop: batches, means, early stopping, the best weights, learning rates."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from training_parts import SEEN, Ear, Scripted, Watched, data, note_updates, recipe, weights
 
 from lowerbound import from_arrays
-from lowerbound.core.errors import DataError, ShapeError, UsageError
+from lowerbound.core.errors import DataError, ShapeError, TrainingFailed, UsageError
 from lowerbound.train import Linear
 from lowerbound.train.fit import fit
 
@@ -76,7 +77,7 @@ def test_no_epochs_give_the_initial_model(tmp_path):
 def test_fewer_than_two_rows_cannot_be_trained_on(rows):
     of = data()
     with pytest.raises(DataError, match=f"{rows} training examples"):
-        fit(recipe(of), type(of)(of.train.take(rows), of.valid, of.test), **quiet)
+        fit(recipe(of), replace(of, train=replace(of.train, x=of.train.x[:rows], y=None)), **quiet)
 
 
 def test_without_a_validation_split_the_training_numbers_decide():
@@ -98,10 +99,16 @@ def test_the_weights_kept_are_those_of_the_best_epoch(best, lower):
     assert len(run.history) == 8
 
 
-def test_a_monitor_that_is_not_finite_is_never_the_best():
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_monitor_that_is_not_finite_on_the_validation_rows_ends_training_with_the_best_so_far(value):
     of = data()
-    run = fit(recipe(of, Scripted((math.nan, 1.0, math.nan), 5)), of, epochs=3, **quiet)
-    assert weights(run.model) == weights(fit(recipe(of, Scripted((0.0, 1.0), 5)), of, epochs=2, **quiet).model)
+    with pytest.raises(TrainingFailed, match="validation") as caught:
+        fit(recipe(of, Scripted((0.0, 1.0, value), 5)), of, epochs=4, **quiet)
+    assert caught.value.exit_code == 3
+    assert caught.value.run.status == "failed"
+    assert weights(caught.value.run.model) == weights(
+        fit(recipe(of, Scripted((0.0, 1.0), 5)), of, epochs=2, **quiet).model
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,16 @@ def test_the_objectives_own_state_does_not_take_the_broken_step_either(tmp_path)
     assert torch.equal(saved(tmp_path)["objective"]["average"], SEEN["average"])
 
 
+def test_without_a_run_folder_the_error_brings_the_last_good_state():
+    SEEN.clear()
+    of = data()
+    with pytest.raises(TrainingFailed) as caught:
+        fit(recipe(of, Poisoned(2, "distortion")), of, progress=False)
+    run = caught.value.run
+    assert (run.status, run.exit_code, run.folder) == ("failed", 3, None)
+    assert all(torch.equal(run.model.state_dict()[name], tensor) for name, tensor in SEEN["good"].items())
+
+
 def test_the_model_saved_is_the_best_whole_epoch(tmp_path):
     _, made, of = fail(tmp_path, "distortion")
     first = fit(made, of, epochs=1, progress=False)

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import itertools
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,7 +74,7 @@ class Scripted(Objective):
         outcome = self.inner(model, batch, step)
         epoch = max(0, round(float(step)) // self.steps - 1)
         value = self.script[min(epoch, len(self.script) - 1)]
-        if model.training and value != value:  # NaN in a training step would stop the run
+        if model.training and not math.isfinite(value):  # in a training step it would stop the run at once
             value = 0.0
         outcome.terms["script"] = torch.full_like(outcome.terms["elbo"], value)
         return outcome

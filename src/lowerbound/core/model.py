@@ -172,7 +172,8 @@ class VAE(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        weights = next(self.parameters(), None)
+        return torch.device("cpu") if weights is None else weights.device
 
     def forward(self, batch: Batch, num_samples: int = 1, source: Source = from_posterior) -> Trace:
         """Pass a batch through the model with K = num_samples latent samples for each example."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -76,3 +77,8 @@ class Objective(nn.Module):
         """Change state that is not moved by a gradient, once for each optimiser step."""
 
     __call__: Callable[..., Outcome]
+
+
+def first_step() -> Tensor:
+    """Return step 0 as the 0-d tensor that objectives read."""
+    return torch.zeros(())

@@ -12,7 +12,7 @@ import torch
 from .errors import UsageError
 from .model import VAE, Conditional, Encoder, Group, inference
 from .noise import Stream, seeded
-from .objective import Objective
+from .objective import Objective, first_step
 from .record import describe, rebuild, recorded
 from .rules import check_rules
 from .types import Batch, DataSpec
@@ -130,7 +130,7 @@ def _try_out(model: VAE, objective: Objective, spec: DataSpec) -> None:
     """Pass two blank examples through, so that shapes that do not fit are found before training starts."""
     y = torch.eye(spec.num_classes)[[0, spec.num_classes - 1]] if spec.classes else None
     with inference(model), seeded(Stream.TRAINING, 0):
-        objective(model, Batch(torch.zeros(2, *spec.shape), y=y), torch.zeros(()))
+        objective(model, Batch(torch.zeros(2, *spec.shape), y=y), first_step())
 
 
 RecipeFunction: TypeAlias = Callable[..., Recipe]

@@ -339,6 +339,8 @@ def _labels(y: Any, rows: int, name: str) -> tuple[Tensor | None, tuple[str, ...
         names, numbers = np.unique(given, return_inverse=True)
     except (TypeError, ValueError) as error:
         raise DataError(f"the labels of {name} are no list of names or numbers: {error}") from error
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        raise DataError(f"the labels of {name} hold values that are not finite")
     if given.shape != (rows,):
         raise DataError(f"{name} has {rows} examples but labels of shape {given.shape}", expected=f"({rows},)")
     return torch.from_numpy(numbers.astype(np.int64)), tuple(str(n) for n in names)

@@ -64,9 +64,14 @@ def _is_ours(path: Path) -> bool:
     """Tell whether a folder holds its manifest and the files it lists, and nothing else."""
     try:
         listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return {p.name for p in path.iterdir()} <= {MANIFEST, *listed}
+        return set(_visible(path)) <= set(listed)
     except (OSError, ValueError, LookupError, TypeError):
         return path.is_dir() and not any(path.iterdir())
+
+
+def _visible(path: Path) -> list[str]:
+    """Return the names in a folder but for the manifest and what file managers hide there."""
+    return sorted(p.name for p in path.iterdir() if p.name != MANIFEST and not p.name.startswith("."))
 
 
 def newest(path: Path) -> Path:
@@ -91,7 +96,7 @@ def check_folder(path: Path) -> None:
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict):
         raise CorruptArtifact("the manifest lists no files", where=str(path / MANIFEST))
-    unlisted = [p.name for p in sorted(path.iterdir()) if p.name != MANIFEST and p.name not in files]
+    unlisted = [name for name in _visible(path) if name not in files]
     if unlisted or not files:
         raise CorruptArtifact(f"the manifest does not list {', '.join(unlisted) or 'a file'}", where=str(path))
     for name, expected in files.items():

@@ -49,7 +49,9 @@ def fit(
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
 ) -> Run:
-    """Train a recipe on data and return the run with the best weights by the objective's monitor.
+    """Train a recipe on data and return the run with the best weights by the objective's monitor on validation rows.
+
+    Without validation rows the last weights are kept.
 
     Args:
         recipe: what to train.

@@ -239,7 +239,8 @@ class Loop:
                 where=f"epoch {self.epoch}",
                 fix="look for extreme values in the data, or lower --lr",
             )
-        if self.best.improves(value, maximize=self.objective.maximize):
+        # without validation rows there is no fair judge: noise picks the best epoch, so the last one is kept
+        if not len(self.valid) or self.best.improves(value, maximize=self.objective.maximize):
             self.best = Best(value, self.epoch, copy.deepcopy(self.model.state_dict()))
 
     def _out_of_patience(self) -> bool:
