@@ -25,6 +25,7 @@ def test_splits_are_disjoint_and_cover_everything(valid, test):
     data = numbered(valid_fraction=valid, test_fraction=test)
     parts = rows(data)
     assert sorted([*parts[0], *parts[1], *parts[2]]) == list(range(ROWS))
+    assert all(part == sorted(part) for part in parts)  # in the order they came in
     assert len(parts[2]) == int(ROWS * test)
     assert len(parts[1]) == int((ROWS - len(parts[2])) * valid)
     assert data.spec.size == len(parts[0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from family_cases import Case, every_case, values_of
 
-from lowerbound.families import Bernoulli
+from lowerbound.families import Bernoulli, Normal
 
 
 @every_case
@@ -57,6 +57,26 @@ def test_extreme_logits_are_exact() -> None:
     torch.testing.assert_close(px.log_prob(torch.zeros(1)), torch.tensor([0.0, -500.0, -30.0, -79.9, -80.1]))
     exact = Bernoulli((1,))(torch.tensor([[-30.0]])).log_prob(torch.zeros(1)).item()
     assert exact == pytest.approx(-math.log1p(math.exp(-30)), rel=1e-5)  # not rounded to 0
+
+
+def test_logits_lose_no_digits_on_the_sure_side() -> None:
+    """log P(1) at logit l is -log(1 + exp(-l)), down to the rounding of l itself."""
+    for logit in (5.0, 19.0, 21.0, 27.0):
+        px = Bernoulli((1,))(torch.tensor([logit], dtype=torch.float64))
+        found = px.log_prob(torch.ones(1, dtype=torch.float64)).item()
+        assert found == pytest.approx(-math.log1p(math.exp(-logit)), rel=0, abs=1e-14)
+
+
+@pytest.mark.parametrize("raw", [-30.0, 5.0, 19.0, 21.0, 30.0, 60.0])
+def test_the_cap_of_the_log_variance_bends_and_does_not_cut(raw: float) -> None:
+    """Above 20 the variance still grows, so a posterior that overshot is pulled back; below, h is log sigma^2."""
+    params = torch.tensor([[0.0], [raw]], requires_grad=True)
+    variance = Normal((1,))(params).variance
+    (gradient,) = torch.autograd.grad(variance.sum(), params)
+    assert float(gradient[1]) > 0
+    assert float(variance.detach()) <= math.exp(20) * (1 + 1e-6)
+    if raw < 15:
+        assert float(variance.detach()) == pytest.approx(math.exp(raw) + 1e-12, rel=1e-3 if raw > 0 else 1e-5)
 
 
 @every_case

@@ -10,7 +10,7 @@ from torch import Tensor
 import lowerbound as lb
 from lowerbound.core.distribution import Distribution
 from lowerbound.core.walk import Source, from_posterior
-from lowerbound.evaluation import likelihood
+from lowerbound.evaluation import likelihood, mean_variance
 from lowerbound.families import Bernoulli, FixedNormal
 
 WEIGHT, BIAS, S2 = f64([[1.0, 0.0], [0.5, -0.4], [0.0, 1.2]]), f64([0.1, -0.2, 0.3]), 0.5
@@ -165,6 +165,21 @@ def test_every_row_and_sample_has_noise_of_its_own() -> None:
     values = torch.cat(drawn)
     assert len(values) == 230 * 130 * 2
     assert len(values.unique()) > 0.99 * len(values)  # float32 has some ties by chance
+
+
+def test_active_units_are_those_whose_mean_varies_by_more_than_the_threshold() -> None:
+    """Posterior means of variance 0.5, 0.011, 0.009 and 0 over the rows, whatever their own variance and shift are."""
+    noise = torch.randn(ROWS, 3, dtype=torch.float64)
+    rows = table(torch.linalg.qr(noise - noise.mean(0))[0] * math.sqrt(ROWS - 1))  # covariance I, divided by n - 1
+    model = linear_model(FixedNormal((3,)), torch.zeros(3, 4, dtype=torch.float64), f64([0.0, 0.0, 0.0]))
+    gain = torch.cat([f64([0.5, 0.011, 0.009]).sqrt().diag(), torch.zeros(1, 3, dtype=torch.float64)])
+    set_posterior(model, gain, f64([3.0, 0.0, 5.0, 7.0]), f64([0.01, 0.9, 0.3, 0.5]))
+    model = model_with_spec(model, rows)
+    expected = f64([0.5, 0.011, 0.009, 0.0])
+    torch.testing.assert_close(mean_variance(model, rows), expected, rtol=1e-4, atol=1e-9)
+    counts = [lb.active_units(model, rows, threshold=t) for t in (0.6, 0.1, 0.01, 0.001)]
+    assert counts == [0, 1, 2, 3]
+    assert lb.active_units(model, rows) == 2
 
 
 def test_a_model_that_ignores_z_has_exact_numbers_whatever_the_seed() -> None:

@@ -86,6 +86,7 @@ def test_the_run_folder_says_that_it_failed_and_why(tmp_path):
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["status"] == "failed"
     assert status["error"] == str(error)
+    assert status["step"] <= AT + 1  # a CPU need not wait for anything, so it stops at once
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert events[-1]["event"] == "end"
     assert events[-1]["status"] == "failed"

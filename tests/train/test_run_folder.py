@@ -1,6 +1,7 @@
 """The run folder: what it holds, that nothing is overwritten, and how a run ends that is stopped from outside."""
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from lowerbound import from_arrays, load, recipes
 from lowerbound.core.errors import DataError, OutOfResource, ShapeError, UsageError
 from lowerbound.train import find_run, open_run
 from lowerbound.train.fit import fit
+from lowerbound.train.log import MetricsFile
 
 EPOCH = {"event", "epoch", "step", "split", "elbo", "distortion", "rate", "seconds"}
 
@@ -75,6 +77,11 @@ def test_a_model_without_density_reports_no_elbo(tmp_path):
         assert event["elbo"] is None
         assert event["rate"] is None
         assert event["distortion"] > 0
+
+
+def test_numbers_that_json_does_not_know_become_null(tmp_path):
+    MetricsFile(tmp_path / "m").event({"event": "epoch", "a": math.nan, "b": {"c": -math.inf, "d": 1.5}, "e": None})
+    assert (tmp_path / "m").read_text() == '{"event": "epoch", "a": null, "b": {"c": null, "d": 1.5}, "e": null}\n'
 
 
 def test_the_scale_of_each_term_is_said_at_the_first_step():
