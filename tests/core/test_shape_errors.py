@@ -52,6 +52,19 @@ def test_examples_of_another_shape(plain, verb, shape):
     names(caught, shape[1:], (1, 5, 6))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("verb", ["encode", "reconstruct"])
+def test_examples_of_another_type_are_read_as_numbers_or_refused_by_us(plain, verb, dtype):
+    # numpy makes float64; torch's own words for it, "mat1 and mat2 must have the same dtype", help nobody.
+    x = torch.ones(ROWS, 1, 5, 6)
+    try:
+        found = getattr(plain, verb)(x.to(dtype))
+    except LowerboundError as error:
+        assert "float32" in str(error)
+    else:
+        torch.testing.assert_close(found, getattr(plain, verb)(x), check_dtype=False)
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("model", ["plain", "labelled"])
 def test_codes_of_another_size(model, size, request):

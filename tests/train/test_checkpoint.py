@@ -1,6 +1,8 @@
 """Checkpoints: going on from one equals going on, damage is found, and a full disk costs nothing that was there."""
 
 import errno
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -112,6 +114,25 @@ def test_damage_is_found_and_the_file_is_named(name, damage, tmp_path):
     assert name in str(caught.value) or name == "MANIFEST.json"
     assert str(path) in str(caught.value)
     assert same(tensors(fresh), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.safetensors", b""),
+        ("state.safetensors", b"no tensors"),
+        ("state.json", b"[]"),
+        ("state.json", b'{"optimizers": null, "progress": {}}'),
+    ],
+)
+def test_signed_files_of_another_kind_are_refused(name, content, tmp_path):
+    path = save_checkpoint(tmp_path, state_of()[0])
+    (path / name).write_bytes(content)
+    sums = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in path.iterdir() if p.name != "MANIFEST.json"}
+    (path / "MANIFEST.json").write_text(json.dumps({"files": sums}))
+    with pytest.raises(CorruptArtifact) as caught:
+        load_checkpoint(path, state_of()[0])
+    assert str(path) in str(caught.value)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

@@ -218,7 +218,7 @@ class VAE(nn.Module):
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
         if y is not None and y.shape[0] != num:
             raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
-        y = None if y is None else y.to(self.device)
+        y = None if y is None else y.to(next(self.parameters()))
         with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, from_prior, (1, num))
             return _shown(self.decoder(state, y), show)
@@ -238,7 +238,8 @@ class VAE(nn.Module):
             return _shown(self(Batch(x, y=y), 1, source).px, show)
 
     def _here(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return x.to(self.device), None if y is None else y.to(self.device)
+        weights = next(self.parameters(), x)
+        return x.to(weights), None if y is None else y.to(weights)
 
     def _groups(self) -> list[Any]:
         return list(self.groups)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -65,15 +66,15 @@ def load_checkpoint(path: Path, state: State) -> None:
         CorruptArtifact: if it is damaged or belongs to another model.
     """
     check_folder(path)
-    tensors = load_file(path / "state.safetensors")
     saved = read_json(path / "state.json")
     try:
+        tensors = load_file(path / "state.safetensors")
         for name, module in (("model", state.model), ("objective", state.objective)):
             module.load_state_dict(_under(tensors, f"{name}/"))
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(_joined(saved["optimizers"][name], _under(tensors, f"optimizer/{name}/")))
         state.progress.update(saved["progress"])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"the checkpoint does not fit the model: {error}", where=str(path)) from error
 
 
