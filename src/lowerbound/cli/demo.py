@@ -17,7 +17,7 @@ from .reconstruct import reconstruct
 from .train import RUNS
 
 LATENT_DIM = 20
-EPOCHS = 25
+EPOCHS = 16
 WARMUP = 1720  # four epochs of 430 steps
 
 
