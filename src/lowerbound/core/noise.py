@@ -23,7 +23,7 @@ class Stream(IntEnum):
 
 
 def mix(*keys: int) -> int:
-    """Return a 63-bit seed that depends on every key (splitmix64, Steele et al. 2014, fig. 17).
+    """Return a 63-bit seed that depends on every key (the mixer of splitmix64, Steele et al. 2014).
 
     >>> mix(0, 1) != mix(1, 0)
     True

@@ -12,7 +12,7 @@ from ..core.types import Batch, Trace
 
 @recorded
 class Corrupt(Objective):
-    r"""Another objective on `Batch(seen=corruption(x), x=x)` (Im et al. 2017, arXiv 1511.06406, eq. 6).
+    r"""Another objective on `Batch(seen=corruption(x), x=x)` (Im et al. 2017, arXiv 1511.06406, the bound L_dvae).
 
     With the ELBO inside, E over corruptions x~ of E_{q(z|x~)}[log p(x, z) - log q(z|x~)] is a bound on log p(x)
     of the clean x.

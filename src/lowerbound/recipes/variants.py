@@ -82,7 +82,7 @@ def gaussian_vae(
 def linear_vae(spec: DataSpec, *, latent_dim: int = 2) -> Recipe:
     """Linear encoder and decoder with one learned variance: its optimum is probabilistic PCA.
 
-    Lucas et al. 2019, "Don't Blame the ELBO!", arXiv 1911.02469, eq. 5; Tipping & Bishop 1999.
+    Lucas et al. 2019, "Don't Blame the ELBO!", arXiv 1911.02469; Tipping & Bishop 1999.
 
     Args:
         spec: the data.
@@ -107,7 +107,7 @@ def denoising_vae(
 ) -> Recipe:
     """VAE whose encoder sees a corrupted x and whose likelihood scores the clean one.
 
-    Im et al. 2017, "Denoising Criterion for Variational Auto-Encoding Framework", arXiv 1511.06406, eq. 6.
+    Im et al. 2017, "Denoising Criterion for Variational Auto-Encoding Framework", arXiv 1511.06406, the bound L_dvae.
 
     Args:
         spec: the data.
