@@ -2,19 +2,50 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from ..core.errors import CorruptArtifact, DataError, UsageError
-from ..core.model import VAE
+from ..core.model import VAE, Show
 from ..data import Data, Dataset, load_data
 from ..data.dataset import SPLITS, SplitName
 from ..ship.files import read_json
 from ..train import open_run
 
 T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class RunOptions:
+    """Options of every command that reads a run."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """A path, a name under runs/, or `last`."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+
+@dataclass(kw_only=True)
+class RowsOptions(RunOptions):
+    """Options of commands that read rows of data, too."""
+
+    data: str | None = None
+    """Other data than the run's own: a name or a path."""
+    split: SplitName = "test"
+    """Which rows."""
+
+
+@dataclass(kw_only=True)
+class PictureOptions(RunOptions):
+    """Options of commands that write what a model makes."""
+
+    show: Show = "mean"
+    """The mean of p(x|z), or a draw from it."""
+    out: Path | None = None
+    """File to write, without suffix (default: samples/ in the run folder)."""
 
 
 def parse(options: type[T], words: list[str], command: str) -> T:

@@ -1,32 +1,20 @@
 """`lowerbound evaluate RUN`: the first numbers, saved beside the run."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
-
-from ..data.dataset import SplitName
 from ..evaluation import Evaluation, evaluate
 from ..ship.files import write_json
-from .common import open_with_device, parse, result, result_json, rows_of, saved, say
+from .common import RowsOptions, open_with_device, parse, result, result_json, rows_of, saved, say
 
 
-@dataclass
-class Evaluate:
+@dataclass(kw_only=True)
+class Evaluate(RowsOptions):
     """ELBO, distortion, rate, importance-sampled NLL and bits/dim of a run, in nats for each example."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """A path, a name under runs/, or `last`."""
-    data: str | None = None
-    """Other data than the run's own: a name or a path."""
-    split: SplitName = "test"
-    """Which rows."""
     num_samples: int = 100
     """K of the importance-sampled NLL."""
     seed: int = 0
     """Seed of the sampler."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
     json: bool = False
     """Print JSON."""
 

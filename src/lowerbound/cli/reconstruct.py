@@ -2,36 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from ..core.model import VAE, Show
-from ..data.dataset import Dataset, SplitName
+from ..data.dataset import Dataset
 from ..explore.write import write_reconstructions
-from .common import open_with_device, parse, result, rows_of, saved
+from .common import PictureOptions, RowsOptions, open_with_device, parse, result, rows_of, saved
 
 
-@dataclass
-class Reconstruct:
+@dataclass(kw_only=True)
+class Reconstruct(PictureOptions, RowsOptions):
     """Encode examples, take the posterior's mean, decode it: originals beside reconstructions (PNG or CSV)."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """A path, a name under runs/, or `last`."""
-    data: str | None = None
-    """Other data than the run's own: a name or a path."""
-    split: SplitName = "test"
-    """Which rows."""
     num: int = 20
     """How many, from the first on."""
-    show: Show = "mean"
-    """The mean of p(x|z), or a draw from it."""
     seed: int = 0
     """Seed of the draw."""
-    out: Path | None = None
-    """File to write, without suffix (default: samples/ in the run folder)."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
 
 
 def command(words: list[str]) -> int:

@@ -1,37 +1,26 @@
 """`lowerbound sample RUN`: new examples from the prior."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.model import VAE, Show
+from ..core.model import VAE
 from ..explore.write import write_samples
-from .common import open_with_device, parse, result, saved, say
+from .common import PictureOptions, open_with_device, parse, result, saved, say
 
 
-@dataclass
-class Sample:
+@dataclass(kw_only=True)
+class Sample(PictureOptions):
     """Draw z from the prior and decode it: a grid of images (PNG), or rows of other data (CSV)."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """A path, a name under runs/, or `last`."""
     num: int = 64
     """How many."""
     label: str | None = None
     """The class to draw, of a conditional model (default: each in turn)."""
-    show: Show = "mean"
-    """The mean of p(x|z), or a draw from it."""
     seed: int = 0
     """Seed of z and of the draw."""
-    out: Path | None = None
-    """File to write, without suffix (default: samples/ in the run folder)."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
 
 
 def command(words: list[str]) -> int:

@@ -1,8 +1,9 @@
 """Data: by name or by path, to tensors and a `DataSpec`."""
 
 from ..core.types import DataSpec
+from .arrays import from_arrays
 from .builtin import BUILTIN
-from .dataset import Data, Dataset, from_arrays
+from .dataset import Data, Dataset
 from .load import load_data
 
 __all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "load_data"]

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..core.errors import CorruptArtifact
 from ..core.noise import mix
-from .dataset import Data, from_arrays
+from .arrays import from_arrays
+from .dataset import Data
 from .idx import read_idx
 
 _MNIST = Path(__file__).parent / "mnist"

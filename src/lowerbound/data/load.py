@@ -9,8 +9,9 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.types import Binarize, Kind
+from .arrays import from_arrays
 from .builtin import BUILTIN
-from .dataset import Data, from_arrays
+from .dataset import Data
 from .idx import read_idx
 
 

@@ -17,7 +17,8 @@ from ..core.noise import Stream, seeded
 from ..core.rules import check_values
 from ..core.types import Batch, DataSpec
 from ..core.walk import Source, from_posterior
-from ..data.dataset import Dataset, given_rows
+from ..data.arrays import given_rows
+from ..data.dataset import Dataset
 
 BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
 NumberKind: TypeAlias = Literal["exact", "bound", "estimate"]
