@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lowerbound as lb
-from lowerbound.core.types import DataSpec
+from lowerbound.core.spec import DataSpec
 from lowerbound.data import Dataset
 from lowerbound.train.loop import Loop
 from lowerbound.train.run import Stop

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .core.model import VAE, Conditional, Encoder
     from .core.recipe import Recipe, Training, recipe
     from .core.record import recorded
-    from .core.types import Batch, DataSpec, Latent, Trace
+    from .core.spec import Column, DataSpec
+    from .core.types import Batch, Latent, Trace
     from .data import Data, Dataset, from_arrays, load_data
     from .evaluation import Evaluation, active_units, evaluate, score
     from .ship import load, save
@@ -32,7 +33,8 @@ _HOME = {
     "VAE": "core.model", "Conditional": "core.model", "Encoder": "core.model",
     "Recipe": "core.recipe", "Training": "core.recipe", "recipe": "core.recipe",
     "recorded": "core.record",
-    "Batch": "core.types", "DataSpec": "core.types", "Latent": "core.types", "Trace": "core.types",
+    "Column": "core.spec", "DataSpec": "core.spec",
+    "Batch": "core.types", "Latent": "core.types", "Trace": "core.types",
     "Data": "data", "Dataset": "data", "from_arrays": "data", "load_data": "data",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "load": "ship", "save": "ship",
@@ -41,7 +43,7 @@ _HOME = {
 _MODULES = ("families", "groups", "networks", "objectives", "priors", "recipes")
 
 __all__ = [
-    "VAE", "Batch", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
+    "VAE", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
     "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "evaluate", "families",
     "fit", "from_arrays", "groups", "load", "load_data", "networks", "objectives", "priors", "recipe", "recipes",
     "recorded", "save", "score",

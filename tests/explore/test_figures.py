@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lowerbound.core.errors import ShapeError
-from lowerbound.core.types import DataSpec
+from lowerbound.core.spec import DataSpec
 from lowerbound.explore.figures import CAPTION, GAP, grid, reconstruction_grid, sample_grid
 from lowerbound.explore.write import write_reconstructions, write_samples
 

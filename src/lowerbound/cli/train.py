@@ -9,7 +9,7 @@ import docstring_parser
 import tyro
 
 from ..core.recipe import LrSchedule, OptimizerName, RecipeFunction
-from ..core.types import Binarize
+from ..core.spec import Binarize
 from ..data import load_data
 from ..recipes import find
 from ..train import fit

@@ -9,12 +9,13 @@ from torch import Size, Tensor
 from torch.distributions import Distribution as TorchDistribution
 
 Sizes: TypeAlias = Size | list[int] | tuple[int, ...]
-Support: TypeAlias = Literal["binary", "unit", "real"]
+Support: TypeAlias = Literal["binary", "unit", "real", "mixed"]
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "binary": ("binary",),
     "unit": ("binary", "unit"),
     "real": ("binary", "unit", "real"),
+    "mixed": ("mixed",),
 }
 
 

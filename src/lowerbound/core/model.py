@@ -14,7 +14,8 @@ from .distribution import Distribution, Support
 from .errors import ShapeError, UsageError
 from .noise import Stream, seeded
 from .record import recorded
-from .types import Batch, DataSpec, Infer, Trace
+from .spec import DataSpec
+from .types import Batch, Infer, Trace
 from .walk import Source, folded, from_posterior, from_prior, mode, observe, walk
 
 Show: TypeAlias = Literal["mean", "draw"]

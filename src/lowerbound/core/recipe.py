@@ -15,7 +15,8 @@ from .noise import Stream, seeded
 from .objective import Objective, first_step
 from .record import describe, rebuild, recorded
 from .rules import check_rules
-from .types import Batch, DataSpec
+from .spec import DataSpec
+from .types import Batch
 
 OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "adamax"]
 LrSchedule: TypeAlias = Literal["constant", "cosine"]

@@ -10,7 +10,7 @@ from .distribution import Support, contains
 from .errors import Incompatible
 from .model import VAE, Family, Group
 from .objective import Objective
-from .types import DataSpec
+from .spec import DataSpec
 
 
 @dataclass(frozen=True)

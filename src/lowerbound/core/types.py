@@ -1,78 +1,18 @@
-"""What flows between data, model and objective: DataSpec, Batch, Latent, Trace.
+"""What flows between data, model and objective: Batch, Latent, Trace.
 
 Axes: K samples, B data points. All log-densities are in nats, summed over event dimensions, shape `[K, B]`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import prod
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .distribution import Distribution, Support
+from .distribution import Distribution
 from .kl import kl_divergence
-from .record import recorded
-
-Kind: TypeAlias = Literal["image", "table", "points"]
-Binarize: TypeAlias = Literal["auto", "none", "dynamic", "static-seed", "threshold"]
-
-
-@recorded
-@dataclass(frozen=True)
-class DataSpec:
-    """What a model must know about data before it sees them.
-
-    Args:
-        name: what the data are called.
-        shape: shape of one example, images as (channels, height, width).
-        kind: "image", "table" or "points".
-        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1] or "real".
-        size: number of training examples.
-        classes: the labels' names in order, empty without labels.
-        binarize: how grey values become 0/1. "auto" leaves it to the likelihood.
-        data_seed: seed of the splits and of every fixed binarisation.
-        resolution: distance between neighbouring values of 8-bit data in model units (1/255), 0 if continuous.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: Kind
-    support: Support
-    size: int
-    classes: tuple[str, ...] = ()
-    binarize: Binarize = "auto"
-    data_seed: int = 0
-    resolution: float = 0.0
-
-    @property
-    def dims(self) -> int:
-        """Number of values in one example."""
-        return prod(self.shape)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of labels, 0 without labels."""
-        return len(self.classes)
-
-    @property
-    def binarized(self) -> bool:
-        """True where the values a likelihood scores are 0 and 1 made from grey ones."""
-        return self.binarize not in ("auto", "none")
-
-    @property
-    def scored_support(self) -> Support:
-        """Support of the values a likelihood scores, after binarisation."""
-        return "binary" if self.binarized else self.support
-
-    def settle(self, wanted: Support) -> "DataSpec":
-        """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary."""
-        if self.binarize != "auto":
-            return self
-        dynamic = wanted == "binary" and self.support == "unit"
-        return replace(self, binarize="dynamic" if dynamic else "none")
 
 
 @dataclass

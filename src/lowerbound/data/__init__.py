@@ -1,6 +1,6 @@
 """Data: by name or by path, to tensors and a `DataSpec`."""
 
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from .arrays import from_arrays
 from .builtin import BUILTIN
 from .dataset import Data, Dataset

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.distribution import Support
 from ..core.errors import DataError, UsageError
 from ..core.noise import Stream, generator
-from ..core.types import Binarize, DataSpec, Kind
+from ..core.spec import Binarize, DataSpec, Kind
 from .dataset import Data, Dataset, SplitName
 
 BINARIZE: tuple[Binarize, ...] = get_args(Binarize)

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..core.distribution import Support
 from ..core.errors import DataError, ShapeError, UsageError
 from ..core.noise import Stream, generator
-from ..core.types import Batch, DataSpec
+from ..core.spec import DataSpec
+from ..core.types import Batch
 
 SplitName: TypeAlias = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.types import Binarize, Kind
+from ..core.spec import Binarize, Kind
 from .arrays import from_arrays
 from .builtin import BUILTIN
 from .dataset import Data

@@ -15,7 +15,8 @@ from ..core.errors import DataError, NoDensity, UsageError
 from ..core.model import VAE, inference
 from ..core.noise import Stream, seeded
 from ..core.rules import check_values
-from ..core.types import Batch, DataSpec
+from ..core.spec import DataSpec
+from ..core.types import Batch
 from ..core.walk import Source, from_posterior
 from ..data.arrays import given_rows
 from ..data.dataset import Dataset

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.model import Show
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from .figures import reconstruction_grid, sample_grid
 
 

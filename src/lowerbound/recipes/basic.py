@@ -1,7 +1,7 @@
 """The autoencoder, the VAE, and the VAE with its rate weighted, left out or replaced."""
 
 from ..core.recipe import Recipe, recipe
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from ..families import Delta, Normal
 from ..networks import Activation
 from ..objectives import ELBO, Reconstruction, SimpleRegularizer

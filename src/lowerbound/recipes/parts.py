@@ -7,7 +7,7 @@ from ..core.errors import UsageError
 from ..core.model import Conditional, Encoder, Family
 from ..core.objective import Objective, Schedule
 from ..core.recipe import Recipe, Training
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from ..families import Bernoulli, FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from ..groups import Flat
 from ..networks import MLP, Activation

@@ -4,7 +4,7 @@ from math import sqrt
 
 from ..core.model import Conditional, Encoder
 from ..core.recipe import Recipe, Training, recipe
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from ..data.corruptions import MultiplyAdd
 from ..families import FixedNormal, GreyBernoulli, Normal
 from ..groups import Flat

@@ -2,7 +2,7 @@
 
 from ..core.model import Conditional, Encoder
 from ..core.recipe import Recipe, Training, recipe
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from ..data.corruptions import CorruptionName, corruption
 from ..families import Normal, SharedNormal
 from ..groups import Flat

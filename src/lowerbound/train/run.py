@@ -22,7 +22,7 @@ from ..core.errors import DataError, OutOfResource, UsageError
 from ..core.model import VAE
 from ..core.recipe import Recipe
 from ..core.record import describe
-from ..core.types import DataSpec
+from ..core.spec import DataSpec
 from ..ship.files import newest, write_json, write_text
 from ..ship.save import load
 

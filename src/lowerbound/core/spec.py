@@ -1,0 +1,142 @@
+"""What a model must know about data before it sees them: DataSpec, and the columns of a table."""
+
+import math
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .distribution import Support
+from .record import recorded
+
+Kind: TypeAlias = Literal["image", "table", "points"]
+Binarize: TypeAlias = Literal["auto", "none", "dynamic", "static-seed", "threshold"]
+ColumnKind: TypeAlias = Literal["numeric", "integer", "boolean", "category", "date"]
+Layout: TypeAlias = Literal["chw", "hwc", "hw"]
+Form: TypeAlias = Literal["arrays", "images", "csv", "parquet"]
+
+
+@recorded
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its type as it came, and how its values become a model's.
+
+    Numbers and dates are standardised: model value = (value - offset) / scale, both from the training rows. Booleans
+    are 0 and 1, categories their place in `categories`.
+
+    Args:
+        name: the column's name.
+        kind: "numeric", "integer", "boolean", "category" or "date".
+        dtype: the type of its cells where they came from, in Arrow's words ("double", "int64", "date32[day]", ...).
+        offset: mean of the training rows, in the data's units; dates count in the units of `dtype` from 1970 on.
+        scale: their standard deviation, 1 where it is 0.
+        step: distance of neighbouring values in the data's units: 1 for whole numbers and dates, 0 where continuous.
+        categories: the values of a category, in order.
+        constant: True if all training rows have one value; it is kept out of the model and put back when decoded.
+        missing: True if training rows have missing cells.
+    """
+
+    name: str
+    kind: ColumnKind
+    dtype: str
+    offset: float = 0.0
+    scale: float = 1.0
+    step: float = 0.0
+    categories: tuple[str, ...] = ()
+    constant: bool = False
+    missing: bool = False
+
+    @property
+    def real(self) -> bool:
+        """True if a model sees standardised real values."""
+        return self.kind in ("numeric", "integer", "date")
+
+    @property
+    def size(self) -> int:
+        """0 for real values, 1 for 0/1, else the number of categories."""
+        return 0 if self.real else 1 if self.kind == "boolean" else len(self.categories)
+
+
+@recorded
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know about data before it sees them.
+
+    Args:
+        name: what the data are called.
+        shape: shape of one example, images as (channels, height, width).
+        kind: "image", "table" or "points".
+        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1], "real", or "mixed" columns.
+        size: number of training examples.
+        classes: the labels' names in order, empty without labels.
+        binarize: how grey values become 0/1. "auto" leaves it to the likelihood.
+        data_seed: seed of the splits and of every fixed binarisation.
+        resolution: distance between neighbouring values of 8-bit data in model units (1/255), 0 if continuous.
+        columns: the columns of a table in the data's order, those kept out of the model included.
+        label: the column the labels came from, if the data have named columns.
+        layout: axes of one image where it came from: "chw", "hwc", or "hw" without a channel axis.
+        form: what the data came as; the form in which new ones are written.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    support: Support
+    size: int
+    classes: tuple[str, ...] = ()
+    binarize: Binarize = "auto"
+    data_seed: int = 0
+    resolution: float = 0.0
+    columns: tuple[Column, ...] = ()
+    label: Column | None = None
+    layout: Layout = "chw"
+    form: Form = "arrays"
+
+    @property
+    def dims(self) -> int:
+        """Number of values in one example."""
+        return prod(self.shape)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels, 0 without labels."""
+        return len(self.classes)
+
+    @property
+    def binarized(self) -> bool:
+        """True where the values a likelihood scores are 0 and 1 made from grey ones."""
+        return self.binarize not in ("auto", "none")
+
+    @property
+    def scored_support(self) -> Support:
+        """Support of the values a likelihood scores, after binarisation."""
+        return "binary" if self.binarized else self.support
+
+    @property
+    def modelled(self) -> tuple[Column, ...]:
+        """The columns a model sees, one for each value of an example."""
+        return tuple(c for c in self.columns if not c.constant)
+
+    @property
+    def masked(self) -> bool:
+        """True if cells were missing in the training rows."""
+        return any(c.missing for c in self.columns)
+
+    @property
+    def log_scale(self) -> Tensor | None:
+        """Log of each value's unit in the data's units, `[*shape]`: log p(data) = log p(model) - sum log_scale.
+
+        None where a model sees the data's own units.
+        """
+        if not any(c.real and c.scale != 1 for c in self.modelled):
+            return None
+        return torch.tensor([math.log(c.scale) if c.real else 0.0 for c in self.modelled], dtype=torch.float64)
+
+    def settle(self, wanted: Support) -> "DataSpec":
+        """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary."""
+        if self.binarize != "auto":
+            return self
+        dynamic = wanted == "binary" and self.support == "unit"
+        return replace(self, binarize="dynamic" if dynamic else "none")
