@@ -16,7 +16,7 @@ from .noise import Stream, seeded
 from .record import recorded
 from .spec import DataSpec
 from .types import Batch, Infer, Trace
-from .walk import Source, folded, from_posterior, from_prior, mode, observe, walk
+from .walk import Source, folded, from_posterior, mode, observe, tempered, walk
 
 Show: TypeAlias = Literal["mean", "draw"]
 NEEDS_Y = "pass y (--label on the command line): this model is conditional"
@@ -41,10 +41,14 @@ class Family(nn.Module):
         """Return the parameter tensor `[*self.params]` whose distribution has the data's mean, and set own scales.
 
         Args:
-            mean: mean of the training data, `[*event_shape]`.
-            variance: their variance, `[*event_shape]`.
+            mean: mean of what `observations` makes of the training data, `[*event_shape]` unless it says otherwise.
+            variance: their variance, the same shape.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot start at the data's mean")
+
+    def observations(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values whose mean `bias_for` reads, and 1 where they are observed; x itself, most often."""
+        return x, mask
 
     def forward(self, params: Tensor) -> Distribution:
         """Return the distribution with these parameters, batch shape `[...]`."""
@@ -57,6 +61,8 @@ class Network(nn.Module):
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     condition: int = 0
+    reads_mask = False
+    """True if `forward(x, y, mask)` also reads which values are observed."""
 
     def start_at(self, bias: Tensor) -> None:
         """Set the bias of the output to `bias` `[*out_shape]`."""
@@ -120,7 +126,10 @@ class Encoder(nn.Module):
     ) -> list[Tensor]:
         """Return one feature `[B, ...]` for each group, top to bottom."""
         seen = x if mask is None else torch.where(mask.bool(), x, 0.0)
-        return [network(seen, y) for network in self.networks]
+        return [
+            network(seen, y, mask) if network.reads_mask else network(seen, y)  # pyright: ignore[reportCallIssue]
+            for network in self.networks
+        ]
 
 
 class Group(nn.Module, ABC):
@@ -185,14 +194,14 @@ class VAE(nn.Module):
         log_px = px.log_prob(batch.x, batch.mask).expand(shape)
         return Trace(latents, px, log_px, log_px.new_full(shape, -math.log(num_samples)))
 
-    def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+    def infer(self, x: Tensor, y: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """Return the top posterior q(z|x, y); it asks no prior, since priors may be made of it."""
-        return self._groups()[0].posterior(None, self.encoder(x, y)[0], None)
+        return self._groups()[0].posterior(None, self.encoder(x, y, mask)[0], None)
 
-    def encode(self, x: Float[Tensor, "B *event"], y: Tensor | None = None) -> Tensor:
-        """Return the mean of the top posterior, `[B, *latent]`."""
+    def encode(self, x: Float[Tensor, "B *event"], y: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return the mean of the top posterior, `[B, *latent]`; cells where `mask` is 0 are not looked at."""
         with inference(self):
-            return self.infer(*self._here(x, y)).mean
+            return self.infer(*self._here(x, y, mask)).mean
 
     def decode(
         self, z: Float[Tensor, "B *latent"], y: Tensor | None = None, *, show: Show = "mean", seed: int | None = None
@@ -206,28 +215,39 @@ class VAE(nn.Module):
         if tuple(z.shape[1:]) != tuple(wanted):
             raise ShapeError(f"codes of shape {tuple(z.shape[1:])} were given", expected=f"{tuple(wanted)} for each")
         shape = (1, z.shape[0])
-        z, y = self._here(z, y)
+        z, y, _ = self._here(z, y)
         with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, observe({0: z[None]}, mode), shape)
             return _shown(self.decoder(state, y), show)
 
     def sample(
-        self, num: int, y: Tensor | None = None, *, show: Show = "mean", seed: int | None = None
+        self,
+        num: int,
+        y: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        show: Show = "mean",
+        seed: int | None = None,
     ) -> Float[Tensor, "B *event"]:
-        """Draw z from the prior and return the mean of p(x|z), or a draw from it, for each."""
+        """Draw z from the prior and return the mean of p(x|z), or a draw from it, for each.
+
+        A `temperature` other than 1 shrinks (or stretches) each z towards (from) its prior's mean: for a normal prior
+        its standard deviation is multiplied by it. 0 gives the mean of the prior.
+        """
         if num < 1:
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
         if y is not None and y.shape[0] != num:
             raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
         y = None if y is None else y.to(next(self.parameters()))
         with inference(self), seeded(*_shown_keys(seed)):
-            state, _ = walk(self._groups(), None, y, self.infer, from_prior, (1, num))
+            state, _ = walk(self._groups(), None, y, self.infer, tempered(temperature), (1, num))
             return _shown(self.decoder(state, y), show)
 
     def reconstruct(
         self,
         x: Float[Tensor, "B *event"],
         y: Tensor | None = None,
+        mask: Tensor | None = None,
         *,
         source: Source = mode,
         show: Show = "mean",
@@ -235,12 +255,14 @@ class VAE(nn.Module):
     ) -> Float[Tensor, "B *event"]:
         """Encode x, take the posterior's mean (or draw: `source=from_posterior`), and decode it."""
         with inference(self), seeded(*_shown_keys(seed)):
-            x, y = self._here(x, y)
-            return _shown(self(Batch(x, y=y), 1, source).px, show)
+            x, y, mask = self._here(x, y, mask)
+            return _shown(self(Batch(x, y=y, mask=mask), 1, source).px, show)
 
-    def _here(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _here(
+        self, x: Tensor, y: Tensor | None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         weights = next(self.parameters(), x)
-        return x.to(weights), None if y is None else y.to(weights)
+        return x.to(weights), None if y is None else y.to(weights), None if mask is None else mask.to(weights)
 
     def _groups(self) -> list[Any]:
         return list(self.groups)

@@ -20,6 +20,7 @@ from .types import Batch
 
 OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "adamax"]
 LrSchedule: TypeAlias = Literal["constant", "cosine"]
+AugmentName: TypeAlias = Literal["shift", "rotate", "flip", "crop"]
 P = ParamSpec("P")
 
 
@@ -37,6 +38,7 @@ class Training:
         weight_decay: L2 penalty of the optimiser.
         clip: the largest norm of a player's gradient; None leaves gradients as they are.
         patience: epochs without a better validation monitor before stopping; None never stops early.
+        augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
 
     Raises:
         UsageError: if a number is out of its range.
@@ -50,11 +52,13 @@ class Training:
     weight_decay: float = 0.0
     clip: float | None = None
     patience: int | None = None
+    augment: tuple[AugmentName, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("optimizer", self.optimizer, get_args(OptimizerName)),
             ("learning rate schedule", self.lr_schedule, get_args(LrSchedule)),
+            *(("augmentation", name, get_args(AugmentName)) for name in self.augment),
         ):
             if value not in known:
                 raise UsageError(f"there is no {name} {value!r}", expected=", ".join(known))

@@ -25,7 +25,7 @@ class Batch:
         y: condition, one-hot labels `[B, C]`.
         mask: 1 where x is observed, shape of x; None means everywhere.
         index: row numbers `[B]`.
-        weight: row weights `[B]`.
+        weight: row weights `[B]`, 1 on average over the data set.
     """
 
     x: Float[Tensor, "B *event"]
@@ -36,10 +36,11 @@ class Batch:
     weight: Float[Tensor, " B"] | None = None
 
     def mean(self, value: Float[Tensor, " B"]) -> Float[Tensor, ""]:
-        """Average `value` over the rows, by their weights where there are any."""
-        if self.weight is None:
-            return value.mean()
-        return (self.weight * value).sum() / self.weight.sum()
+        """Average `value` over the rows, each times its weight where there are any.
+
+        The weights are not made to sum to one within a batch: that would bias the gradient where they differ much.
+        """
+        return value.mean() if self.weight is None else (self.weight * value).mean()
 
 
 @dataclass

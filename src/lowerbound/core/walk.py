@@ -1,5 +1,6 @@
 """The one traversal of the latent groups, and the sources of z that turn it into training, sampling or editing."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .distribution import Distribution, sample_shape
+from .errors import UsageError
 from .types import Infer, Latent
 
 if TYPE_CHECKING:
@@ -30,6 +32,25 @@ def from_prior(i: int, q: Distribution | None, p: Distribution, shape: Shape) ->
     """Draw z from p; log_q = log p(z), so that log_w is log p(x|z): sampling, and the plain Monte-Carlo estimate."""
     z = p.sample(sample_shape(p, shape))
     return z, p.log_prob(z), False
+
+
+def tempered(temperature: float) -> Source:
+    """Draw z from p and move it to mean + temperature * (z - mean): for a normal p, its scale times `temperature`.
+
+    Raises:
+        UsageError: if the temperature is negative or not finite.
+    """
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"the temperature cannot be {temperature}", expected="a finite number, 0 or more")
+    if temperature == 1:
+        return from_prior
+
+    def source(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
+        z, log_p, _ = from_prior(i, q, p, shape)
+        shrink = math.prod(p.event_shape) * math.log(temperature) if temperature else -math.inf
+        return p.mean + temperature * (z - p.mean), log_p - shrink, False
+
+    return source
 
 
 def mode(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..core.distribution import Support
 from ..core.errors import DataError, UsageError
-from ..core.noise import Stream, generator
-from ..core.spec import Binarize, DataSpec, Kind
-from .dataset import Data, Dataset, SplitName
-
-BINARIZE: tuple[Binarize, ...] = get_args(Binarize)
+from ..core.spec import Binarize, DataSpec, Kind, Layout
+from .checks import check_range
+from .columns import Missing, columns_of_array, table_spec
+from .dataset import Data, Dataset
+from .splits import Rows, make_data, plan_splits, weights_of
 
 
 def _tensor(x: Any, what: str) -> Tensor:
@@ -57,10 +57,15 @@ def from_arrays(
     x: Any,
     y: Any = None,
     *,
+    weight: Any = None,
+    seen: Any = None,
     name: str = "arrays",
     test: tuple[Any, Any] | None = None,
     kind: Kind | None = None,
+    layout: Layout | None = None,
     scale: int | None = None,
+    standardize: bool = False,
+    missing: Missing = "error",
     binarize: Binarize = "auto",
     seed: int = 0,
     valid_fraction: float = 0.1,
@@ -69,13 +74,18 @@ def from_arrays(
     """Make a `Data` of arrays or tensors, split by seed.
 
     Args:
-        x: examples `[N, ...]`: `[N, D]` tables, `[N, H, W]` or `[N, C, H, W]` images, uint8 images in 0..255 or
-            float ones.
+        x: examples `[N, ...]`: `[N, D]` tables, `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]` images, uint8 images in
+            0..255 or float ones.
         y: labels `[N]`, or None.
+        weight: row weights `[N]`, or None.
+        seen: what the encoder sees in place of x (hazy images of clean x), like x, or None; not with `test`.
         name: what to call the data.
         test: (x, y) of a given test split; None splits one off.
         kind: "image", "table" or "points"; by default by the number of axes.
+        layout: axes of one image: "hw", "chw" or "hwc"; by default by the place of an axis of 1 or 3.
         scale: stored whole number that means 1; unless given, 255 for uint8 images (1 for those of zeros and ones).
+        standardize: give each column of a table mean 0 and variance 1 on the training rows; the model keeps the units.
+        missing: "error" refuses NaN; "keep" takes NaN in a table for a missing cell.
         binarize: how grey values become 0/1.
         seed: seed of the splits and of every fixed binarisation.
         valid_fraction: share of the training rows held out for validation.
@@ -84,29 +94,40 @@ def from_arrays(
     Raises:
         DataError: if there are fewer than 2 examples, values are not finite or labels do not fit.
     """
-    if kind is not None and kind not in get_args(Kind):
-        raise UsageError(f"there is no kind of data {kind!r}", expected=", ".join(get_args(Kind)))
-    if binarize not in BINARIZE:
-        raise UsageError(f"there is no binarisation {binarize!r}", expected=", ".join(BINARIZE))
+    check_choices(kind=kind, binarize=binarize, missing=missing, layout=layout)
+    table = kind == "table" or (kind is None and np.ndim(x) == 2)
+    if table and (standardize or missing == "keep"):
+        if test is not None or seen is not None:
+            raise UsageError("a standardised table takes no separate test or seen rows", fix="give all rows together")
+        values = np.asarray(x)
+        plan = plan_splits(len(values), None, seed, valid_fraction, test_fraction)
+        made = columns_of_array(values, plan, name, standardize=standardize, missing=missing)
+        labels, classes = labels_of(y, len(values), name)
+        given = Rows(made.x, labels, weights_of(weight, len(values), name), mask=made.mask)
+        spec = table_spec(name, made.columns, classes, seed)
+        return make_data(given, None, plan, spec, notes=made.notes)
     rows = _tensor(x, name)
     if rows.ndim < 2 or rows.shape[0] < 2 or 0 in rows.shape:
         raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value")
     kind = kind or ("image" if rows.ndim >= 3 else "table")
-    labels, classes = _labels(y, rows.shape[0], name)
+    layout = layout or _layout_of(tuple(rows.shape[1:])) if kind == "image" else "chw"
+    labels, classes = labels_of(y, rows.shape[0], name)
     if scale is None:
         scale = _scale_of(rows) if rows.dtype == torch.uint8 and kind == "image" else 1
-    like = rows[:0]  # type and shape as given, for a given test split to be compared with
-    rows = _stored(rows, kind, scale, name)
-    order = torch.randperm(rows.shape[0], generator=generator(Stream.SPLITS, seed))
-    if test is None:
-        cut = _share(rows.shape[0], test_fraction, "test fraction")
-        first, order = order[:cut].sort().values, order[cut:]
-        held, held_labels = rows[first], None if labels is None else labels[first]
-    else:
-        held = _test_rows(test[0], like, kind, scale, name)
-        held_labels = _test_labels(test[1], held.shape[0], classes, name)
-    cut = _share(len(order), valid_fraction, "validation fraction")
-    support: Support = "unit" if scale != 1 else _support(torch.cat([rows.flatten(), held.flatten()]), kind)
+    like = rows[:0]  # type and shape as given, for what else is given to be compared with
+    weights = weights_of(weight, rows.shape[0], name)
+    shown, seen_scale = (None, 1) if seen is None else _seen_rows(seen, rows, kind, layout, scale, name)
+    rows = _stored(rows, kind, layout, scale, name)
+    held = None
+    if test is not None:
+        if seen is not None:
+            raise UsageError("seen rows cannot be given beside a separate test split", fix="give all rows together")
+        held_x = _test_rows(test[0], like, kind, layout, scale, name)
+        held = Rows(held_x, _test_labels(test[1], held_x.shape[0], classes, name))
+    plan = plan_splits(len(rows), held, seed, valid_fraction, test_fraction)
+    both = [rows.flatten()] if held is None else [rows.flatten(), held.x.flatten()]
+    support: Support = "unit" if scale != 1 else _support(torch.cat(both), kind)
+    check_range(rows, kind, support, name)
     if support == "real" and binarize not in ("auto", "none"):
         raise UsageError(f"{name} has real values, which cannot be binarised", fix="drop --binarize")
     spec = DataSpec(
@@ -114,18 +135,15 @@ def from_arrays(
         shape=tuple(rows.shape[1:]),
         kind=kind,
         support=support,
-        size=len(order) - cut,
+        size=len(plan.train),
         classes=classes,
         binarize=binarize if support == "unit" else "none",
         data_seed=seed,
         resolution=1 / scale if scale != 1 else 0.0,
+        layout=layout,
     )
-
-    def part(index: Tensor, split: SplitName) -> Dataset:
-        index = index.sort().values  # rows stay in the order they came in
-        return Dataset(rows[index], None if labels is None else labels[index], spec, split, scale)
-
-    return Data(part(order[cut:], "train"), part(order[:cut], "valid"), Dataset(held, held_labels, spec, "test", scale))
+    given = Rows(rows, labels, weights, shown)
+    return make_data(given, held, plan, spec, scale=scale, seen_scale=seen_scale)
 
 
 def _scale_of(x: Tensor) -> int:
@@ -133,30 +151,50 @@ def _scale_of(x: Tensor) -> int:
     return 255 if int(x.max()) > 1 else 1
 
 
-def given_rows(x: Tensor, like: DataSpec) -> Dataset:
-    """Return a tensor of examples of the kind `like` describes, without labels, as a split called "test".
+def given_rows(x: Any, like: DataSpec, name: str = "tensor") -> Dataset:
+    """Return a tensor or array of examples of the kind `like` describes, without labels, as a split called "test".
 
     Raises:
         DataError: if values are not finite, or there are none.
     """
-    rows = _tensor(x, "the tensor")
+    rows = _tensor(x, f"the {name}")
     if rows.ndim < 2 or 0 in rows.shape:
-        raise DataError(f"the tensor has shape {tuple(rows.shape)}", expected="1 example or more, of 1 value or more")
+        raise DataError(f"the {name} has shape {tuple(rows.shape)}", expected="1 example or more, of 1 value or more")
     scale = 1
     if rows.dtype == torch.uint8 and like.kind == "image":
         scale = _scale_of(rows) if not like.resolution else round(1 / like.resolution)
-    rows = _stored(rows, like.kind, scale, "the tensor")
+    rows = _stored(rows, like.kind, like.layout if tuple(rows.shape[1:]) != like.shape else "chw", scale, f"the {name}")
     support: Support = "unit" if scale != 1 else _support(rows, like.kind)
     protocol: Binarize = "auto" if support == "unit" else "none"
     shape = tuple(rows.shape[1:])
-    spec = replace(like, name="tensor", shape=shape, support=support, size=len(rows), classes=(), binarize=protocol)
+    spec = replace(like, name=name, shape=shape, support=support, size=len(rows), classes=(), binarize=protocol)
     return Dataset(rows, None, spec, "test", scale)
 
 
-def _stored(x: Tensor, kind: Kind, scale: int, name: str) -> Tensor:
-    """Return x as it is kept: images with a channel axis; floats, or whole numbers 0..scale."""
+def check_choices(**given: str | None) -> None:
+    """Raise UsageError if a named choice is none of its words."""
+    known = {"kind": Kind, "binarize": Binarize, "missing": Missing, "layout": Layout}
+    called = {"kind": "kind of data", "binarize": "binarisation", "missing": "rule for missing cells"}
+    for name, value in given.items():
+        if value is not None and value not in get_args(known[name]):
+            raise UsageError(
+                f"there is no {called.get(name, name)} {value!r}", expected=", ".join(get_args(known[name]))
+            )
+
+
+def _layout_of(shape: tuple[int, ...]) -> Layout:
+    """Tell where the channels of an image are: an axis of 1 or 3 that is last and not first is one of channels."""
+    if len(shape) == 2:
+        return "hw"
+    return "hwc" if len(shape) == 3 and shape[-1] in (1, 3) and shape[0] not in (1, 3) else "chw"
+
+
+def _stored(x: Tensor, kind: Kind, layout: Layout, scale: int, name: str) -> Tensor:
+    """Return x as it is kept: images as (channels, height, width); floats, or whole numbers 0..scale."""
     if kind == "image" and x.ndim == 3:
         x = x[:, None]
+    if kind == "image" and layout == "hwc" and x.ndim == 4:
+        x = x.permute(0, 3, 1, 2).contiguous()
     if scale == 1:
         return x.float()
     if x.numel() and (float(x.min()) < 0 or float(x.max()) > scale):
@@ -168,7 +206,21 @@ def _stored(x: Tensor, kind: Kind, scale: int, name: str) -> Tensor:
     return x
 
 
-def _test_rows(x: Any, like: Tensor, kind: Kind, scale: int, name: str) -> Tensor:
+def _seen_rows(seen: Any, like: Tensor, kind: Kind, layout: Layout, scale: int, name: str) -> tuple[Tensor, int]:
+    """Return what the encoder sees as it is kept, and its scale."""
+    shown = _tensor(seen, f"{name} (seen)")
+    if shown.shape != like.shape:
+        raise DataError(
+            f"what is seen of {name} has shape {tuple(shown.shape)}", expected=f"{tuple(like.shape)}, as {name} itself"
+        )
+    if shown.dtype == torch.uint8 and kind == "image":
+        scale = max(scale, _scale_of(shown))
+    elif shown.dtype != like.dtype:
+        scale = 1
+    return _stored(shown, kind, layout, scale, f"{name} (seen)"), scale
+
+
+def _test_rows(x: Any, like: Tensor, kind: Kind, layout: Layout, scale: int, name: str) -> Tensor:
     """Return a given test split as it is kept, if its type and shape are like the training rows'."""
     held = _tensor(x, f"{name} (test)")
     if scale != 1 and held.dtype != like.dtype:
@@ -178,16 +230,15 @@ def _test_rows(x: Any, like: Tensor, kind: Kind, scale: int, name: str) -> Tenso
             f"{name} (test) has examples of shape {tuple(held.shape[1:])}",
             expected=f"{tuple(like.shape[1:])}, as in training",
         )
-    return _stored(held, kind, scale, f"{name} (test)")
+    return _stored(held, kind, layout, scale, f"{name} (test)")
 
 
-def _share(rows: int, fraction: float, what: str) -> int:
-    if not 0 <= fraction < 1:
-        raise UsageError(f"the {what} cannot be {fraction}", expected="0 or more and below 1")
-    return int(rows * fraction)
+def labels_of(y: Any, rows: int, name: str) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Return labels as numbers `[N]` and the classes' names in order; None and () without labels.
 
-
-def _labels(y: Any, rows: int, name: str) -> tuple[Tensor | None, tuple[str, ...]]:
+    Raises:
+        DataError: if they are not one finite number or name for each row.
+    """
     if y is None:
         return None, ()
     try:

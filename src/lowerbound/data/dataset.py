@@ -1,11 +1,11 @@
 """Data in memory: a tensor of examples, their labels, and how a batch is made of them without a loop over rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.distribution import Support
 from ..core.errors import DataError, ShapeError, UsageError
@@ -13,8 +13,8 @@ from ..core.noise import Stream, generator
 from ..core.spec import DataSpec
 from ..core.types import Batch
 
-SplitName: TypeAlias = Literal["train", "valid", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+SplitName: TypeAlias = Literal["train", "valid", "test", "all"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test", "all")
 _FIXED_ROWS = 10_000  # rows binarised at once
 
 
@@ -26,9 +26,15 @@ class Dataset:
         x: stored values `[N, *shape]`, float, or whole numbers 0..scale.
         y: labels `[N]` as numbers 0..C-1, or None.
         spec: what they are.
-        split: "train", "valid" or "test".
+        split: "train", "valid", "test", or "all" rows of data that were not split.
         scale: stored value that means 1.
         resample: True if 0/1 pixels are drawn anew from grey ones in each batch.
+        seen: what the encoder sees in place of x, `[N, *shape]`, stored as x is; None means x.
+        seen_scale: its stored value that means 1.
+        mask: True where a cell is observed, `[N, *shape]`; None means everywhere.
+        weight: row weights `[N]`, 1 on average; None means 1.
+        index: place of each row in what was read, `[N]`; None means in order.
+        augment: changes images in each batch; for training rows alone.
     """
 
     x: Tensor
@@ -37,6 +43,12 @@ class Dataset:
     split: SplitName
     scale: int = 1
     resample: bool = False
+    seen: Tensor | None = None
+    seen_scale: int = 1
+    mask: Tensor | None = None
+    weight: Tensor | None = None
+    index: Tensor | None = None
+    augment: nn.Module | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -46,10 +58,18 @@ class Dataset:
         """Where the values of a batch lie."""
         return "binary" if self.resample or self._is_binary() else self.spec.support
 
+    @property
+    def places(self) -> Tensor:
+        """Place of each row in what was read, `[N]`."""
+        return torch.arange(len(self)) if self.index is None else self.index
+
     def values(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Return examples in model units, `[n, *shape]` float, before any binarisation in the batch."""
-        x = self.x[index]
-        return x.float() / self.scale if self.scale != 1 else x.float()
+        return _in_units(self.x[index], self.scale)
+
+    def seen_values(self, index: Tensor | slice = slice(None)) -> Tensor | None:
+        """Return what the encoder sees in place of x, in model units, `[n, *shape]`; None if it sees x."""
+        return None if self.seen is None else _in_units(self.seen[index], self.seen_scale)
 
     def labels(self, index: Tensor | slice = slice(None)) -> Tensor | None:
         """Return one-hot labels `[n, C]`, or None."""
@@ -58,12 +78,32 @@ class Dataset:
         return torch.nn.functional.one_hot(self.y[index], self.spec.num_classes).float()
 
     def batch(self, index: Tensor | slice) -> Batch:
-        """Return the rows `index`; where `resample`, their pixels are drawn from torch's default generator."""
+        """Return the rows `index`; what is drawn (0/1 pixels, augmentation) comes from torch's default generator."""
+        x, seen = self._augmented(index)
         if self.resample:
-            x = self.x[index]
-            pixels = (torch.rand(x.shape, device=x.device) * self.scale < x).float()
-            return Batch(pixels, y=self.labels(index))
-        return Batch(self.values(index), y=self.labels(index))
+            x = (torch.rand(x.shape, device=x.device) * self.scale < x).float()
+        else:
+            x = _in_units(x, self.scale)
+        return Batch(
+            x,
+            seen=seen,
+            y=self.labels(index),
+            mask=None if self.mask is None else self.mask[index].float(),
+            index=None if self.index is None else self.index[index],
+            weight=None if self.weight is None else self.weight[index],
+        )
+
+    def _augmented(self, index: Tensor | slice) -> tuple[Tensor, Tensor | None]:
+        """Return stored x and what is seen in model units; x and what is seen of it move together."""
+        x, seen = self.x[index], self.seen_values(index)
+        if self.augment is None:
+            return x, seen
+        unit = _in_units(x, self.scale)
+        moved = self.augment(unit if seen is None else torch.cat([unit, seen], 1))
+        x = moved[:, : x.shape[1]]
+        if self.spec.support == "binary" or self._is_binary():
+            x = (x >= 0.5).float()
+        return x * self.scale, None if seen is None else moved[:, x.shape[1] :]
 
     def matching(self, spec: DataSpec, *, resample: bool = False) -> "Dataset":
         """Return the data as a model built for `spec` wants them: the same shape, binarised as it was trained.
@@ -75,6 +115,12 @@ class Dataset:
             ShapeError: if the examples have another shape.
             DataError: if the labels differ.
         """
+        if self.spec.columns != spec.columns:
+            raise DataError(
+                f"{self.spec.name} was not read as the columns of {spec.name}, which the model was built for",
+                expected="cells typed and standardised as in training",
+                fix="load_data(path, like=model.spec)",
+            )
         if tuple(self.spec.shape) != tuple(spec.shape):
             raise ShapeError(
                 f"{self.spec.name} has examples of shape {tuple(self.spec.shape)}",
@@ -103,7 +149,7 @@ class Dataset:
 
     def to(self, device: torch.device) -> "Dataset":
         """Return the data on `device`."""
-        return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
+        return self._each(lambda t: t.to(device))
 
     def blocks(self, rows: int) -> Iterator[Batch]:
         """Yield all rows in order, `rows` at a time."""
@@ -118,7 +164,16 @@ class Dataset:
         """
         if rows < 1:
             raise UsageError(f"cannot take {rows} rows", expected="a whole number above 0")
-        return replace(self, x=self.x[:rows], y=None if self.y is None else self.y[:rows])
+        return self.rows(slice(rows))
+
+    def rows(self, index: Tensor | slice) -> "Dataset":
+        """Return some of the rows; each keeps its place in what was read."""
+        return replace(self, index=self.places)._each(lambda t: t[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Dataset":
+        names = ("x", "y", "seen", "mask", "weight", "index")
+        tensors = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
 
     def _is_binary(self) -> bool:
         return self.scale == 1 and self.x.dtype == torch.uint8
@@ -131,6 +186,10 @@ class Dataset:
         return torch.cat(pieces).to(self.x.device)
 
 
+def _in_units(x: Tensor, scale: int) -> Tensor:
+    return x.float() / scale if scale != 1 else x.float()
+
+
 @dataclass(frozen=True)
 class Data:
     """Training, validation and test split of one data set, and its spec.
@@ -140,12 +199,16 @@ class Data:
         valid: rows that decide which weights are best.
         test: rows to report on.
         origin: the arguments of `load_data` that bring the same data again; None for data made of arrays.
+        notes: what was found while reading, for people.
+        warnings: what is probably wrong, for people.
     """
 
     train: Dataset
     valid: Dataset
     test: Dataset
     origin: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def spec(self) -> DataSpec:
@@ -156,4 +219,16 @@ class Data:
         """Return the split called `name`."""
         if name not in SPLITS:
             raise UsageError(f"there is no split {name!r}", expected=", ".join(SPLITS))
+        if name == "all":
+            return joined((self.train, self.valid, self.test))
         return getattr(self, name)
+
+
+def joined(parts: Sequence[Dataset]) -> Dataset:
+    """Return the rows of several splits of the same data as one, called "all", in the order they were read."""
+    tensors = {"index": torch.cat([part.places for part in parts])}
+    for name in ("x", "y", "seen", "mask", "weight"):
+        each = [getattr(part, name) for part in parts]
+        if all(t is not None for t in each):
+            tensors[name] = torch.cat(each)
+    return replace(parts[0], split="all", **tensors).rows(tensors["index"].argsort())

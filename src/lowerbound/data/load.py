@@ -1,98 +1,251 @@
-"""`load_data`: a name, an IDX file or a folder of IDX files becomes splits and a spec."""
+"""`load_data`: a name or a path becomes splits and a spec; `load_rows`: new rows, read as a model saw its own."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
-
-from ..core.errors import DataError
-from ..core.spec import Binarize, Kind
+from ..core.errors import DataError, UsageError
+from ..core.spec import Binarize, DataSpec
 from .arrays import from_arrays
 from .builtin import BUILTIN
-from .dataset import Data
-from .idx import read_idx
+from .columns import Missing
+from .dataset import Data, Dataset
+from .images import Alpha
+from .like import array_rows, table_rows
+from .sources import Found, Reading, Table, find
+from .splits import Rows, make_data, plan_splits, weights_of
+
+Color: TypeAlias = Literal["auto", "grey", "color"]
+Standardize: TypeAlias = Literal["auto", "yes", "no"]
+MissingCells: TypeAlias = Literal["auto", "error", "keep"]
+_CHANNELS = {"auto": None, "grey": 1, "color": 3}
 
 
 def load_data(
     source: str | Path,
     *,
+    seen: str | Path | None = None,
+    like: DataSpec | None = None,
     binarize: Binarize = "auto",
     seed: int = 0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
+    scale: int | None = None,
+    image_size: Sequence[int] | None = None,
+    color: Color = "auto",
+    alpha: Alpha = "refuse",
+    skip_bad: bool = False,
+    columns: Sequence[str] = (),
+    label: str | None = None,
+    weight: str | None = None,
+    missing: MissingCells = "auto",
+    standardize: Standardize = "auto",
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
 ) -> Data:
-    """Load data by name or path.
+    """Load data by name or path and split them by seed.
 
     Args:
-        source: mnist, digits, ring, moons, 8gaussians; or an IDX file, or a folder of them (MNIST's file names:
-            train-images..., train-labels..., t10k-images..., t10k-labels..., gzipped or not).
+        source: mnist, digits, ring, moons, 8gaussians; a folder of images (one sub-folder for each class, or train/ and
+            test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's names).
+        seen: a second folder or file of the same examples, in the same order or with the same file names: what the
+            encoder sees, while the model learns to give `source` (hazy images of clean ones).
+        like: the spec of a trained model, whose image size, columns, categories and scales are then used.
         binarize: how grey pixels become 0/1. "auto": as the likelihood needs; "dynamic": drawn anew in training,
             test fixed once by seed; "static-seed": all fixed by seed; "threshold": one half and above; "none".
         seed: seed of the splits and of every fixed binarisation, apart from the training seed.
-        valid_fraction: share of the training rows held out for validation.
-        test_fraction: share of all rows held out for the test, where the data bring no test split.
+        valid_fraction: share of the training rows held out for validation (default 0.1; 5,000 images of MNIST).
+        test_fraction: share of all rows held out for the test, where the data bring no test split (default 0.1).
+        scale: stored whole number that means 1, of arrays and IDX files (default: 255 for bytes).
+        image_size: height and width, or one number for both, that image files are scaled and cropped to.
+        color: "grey" or "color" turns all image files into that; "auto": grey if all are.
+        alpha: what to do with transparent pixels: "refuse", "drop" them, or lay them on "white" or "black".
+        skip_bad: leave out image files that cannot be read, and say which, instead of stopping.
+        columns: columns of a table to use, in this order; NAME:KIND forces numeric, integer, boolean, category or date
+            (default: all).
+        label: column with the class of each row; it is not part of x.
+        weight: column with the weight of each row; it is not part of x.
+        missing: missing cells are kept as missing ("keep", the default for CSV and Parquet) or refused ("error", the
+            default for arrays, where they are NaN).
+        standardize: whether the columns of a table get mean 0 and variance 1 on the training rows; the model keeps
+            their units ("auto": yes for tables by path).
+        delimiter: what separates the cells of a CSV file (default: found out).
+        encoding: of a CSV file.
 
     Raises:
-        DataError: if there is nothing of that name, or the file is damaged.
+        DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
         UsageError: if an option has an impossible value.
     """
-    options: dict[str, Any] = {"binarize": binarize, "seed": seed}
-    if valid_fraction is not None:
-        options["valid_fraction"] = valid_fraction
-    if test_fraction is not None:
-        options["test_fraction"] = test_fraction
-    path = Path(source)
+    origin: dict[str, Any] = {
+        "seen": None if seen is None else str(Path(seen).resolve()),
+        "binarize": binarize, "seed": seed, "valid_fraction": valid_fraction, "test_fraction": test_fraction,
+        "scale": scale, "image_size": image_size and list(image_size), "color": color, "alpha": alpha,
+        "skip_bad": skip_bad, "columns": list(columns), "label": label, "weight": weight, "missing": missing,
+        "standardize": standardize, "delimiter": delimiter, "encoding": encoding,
+    }  # fmt: skip
+    _check_words(color=color, alpha=alpha, missing=missing, standardize=standardize)
+    fractions = {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
+    common: dict[str, Any] = {"seed": seed, **{k: v for k, v in fractions.items() if v is not None}}
     if str(source) in BUILTIN:
-        return replace(BUILTIN[str(source)](**options), origin={"source": str(source), **options})
-    if path.exists():
-        data = _idx_folder(path, options) if path.is_dir() else _idx_file(path, options)
-        return replace(data, origin={"source": str(path.resolve()), **options})
+        if seen is not None:
+            raise UsageError(f"{source} cannot be paired with files", fix="give both as paths")
+        data = BUILTIN[str(source)](binarize=binarize, **common)
+        return replace(data, origin={"source": str(source), "binarize": binarize, **common})
+    path = existing(source)
+    size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
+    channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
+    reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding)
+    found = find(path, reading)
+    if isinstance(found, Table):
+        if seen is not None:
+            raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
+        data = _of_table(found, columns, missing, standardize, like, common)
+    else:
+        shown = None if seen is None else find(existing(seen), replace(reading, size=_size_of(found, size)))
+        data = _of_arrays(found, shown, binarize, scale, missing, standardize, like, common)
+    kept = {k: v for k, v in origin.items() if v is not None and v != []}
+    return replace(data, origin={"source": str(path.resolve()), **kept})
+
+
+def load_rows(
+    source: str | Path,
+    like: DataSpec,
+    *,
+    seen: str | Path | None = None,
+    alpha: Alpha = "refuse",
+    skip_bad: bool = False,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Read all rows of a path as a model built for `like` saw its own, and say what was found.
+
+    Images are scaled to the model's size and colours; columns are looked up by name, typed, and standardised as in
+    training; labels are taken where the data have them and the model knows them.
+
+    Args:
+        source: a path, as for `load_data`, or one image.
+        like: the model's spec.
+        seen: what the encoder sees of the same examples.
+        alpha: what to do with transparent pixels.
+        skip_bad: leave out image files that cannot be read.
+        delimiter: what separates the cells of a CSV file.
+        encoding: of a CSV file.
+
+    Raises:
+        DataError: if it cannot be read or does not fit the model.
+    """
+    size = (like.shape[1], like.shape[2]) if like.kind == "image" else None
+    channels = like.shape[0] if like.kind == "image" else None
+    label = like.label.name if like.label is not None else None
+    reading = Reading(size, channels, alpha, skip_bad, label, None, delimiter, encoding, whole=True)
+    found = find(existing(source), reading)
+    if isinstance(found, Table):
+        return table_rows(found, like)
+    shown = None if seen is None else find(existing(seen), reading)
+    if isinstance(shown, Table):
+        raise UsageError("images cannot be paired with rows of a table")
+    return array_rows(found, shown, like)
+
+
+def existing(source: str | Path) -> Path:
+    """Return the path of `source`.
+
+    Raises:
+        DataError: if there is nothing; the message names the nearest data set.
+    """
+    path = Path(source)
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name too long, or one with a NUL
+        raise DataError(f"{str(source)[:80]!r} is no path: {error}") from error
     near = get_close_matches(str(source), BUILTIN, 1)
     raise DataError(
         f"there are no data called {str(source)!r}",
-        expected=f"one of {', '.join(BUILTIN)}, or the path of an IDX file or of a folder of IDX files",
+        expected=f"one of {', '.join(BUILTIN)}, or a path: a folder of images, a CSV, Parquet, NumPy or IDX file",
         fix=f"did you mean {near[0]}?" if near else "check the spelling of the path",
     )
 
 
-def _kind(array: np.ndarray) -> Kind:
-    return "image" if array.ndim >= 3 else "table"
+def _check_words(**given: str) -> None:
+    known = {"color": Color, "alpha": Alpha, "missing": MissingCells, "standardize": Standardize}
+    for name, value in given.items():
+        if value not in get_args(known[name]):
+            raise UsageError(f"{name} cannot be {value!r}", expected=", ".join(get_args(known[name])))
 
 
-def _idx_file(path: Path, options: dict[str, Any]) -> Data:
-    array = read_idx(path)
-    if array.ndim < 2:
-        raise DataError(f"{path.name} holds labels or single numbers, not examples", where=str(path))
-    if array.shape[0] == 0:
-        raise DataError(f"0 examples in {path}", expected="at least 2")
-    return from_arrays(array, name=path.name.split(".")[0], kind=_kind(array), **options)
+def _size(image_size: Sequence[int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    sizes = tuple(image_size)
+    if len(sizes) not in (1, 2) or min(sizes) < 1:
+        raise UsageError(f"the image size cannot be {sizes}", expected="a height and a width above 0, or one for both")
+    return sizes[0], sizes[-1]
 
 
-def _find(folder: Path, split: tuple[str, ...], kind: str) -> Path | None:
-    found = [p for p in sorted(folder.iterdir()) if p.is_file() and kind in p.name.lower() and "idx" in p.name.lower()]
-    found = [p for p in found if p.name.lower().startswith(split)]
-    if len({p.name.removesuffix(".gz") for p in found}) > 1:
-        names = ", ".join(p.name for p in found)
-        raise DataError(f"{folder} holds several files of {split[0]} {kind}: {names}", expected="one")
-    return found[0] if found else None
+def _size_of(found: Found, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the size the images in a pair must have: that asked for, else that of the first of the two."""
+    return size if found.form != "images" else (found.x.shape[-2], found.x.shape[-1])
 
 
-def _idx_folder(folder: Path, options: dict[str, Any]) -> Data:
-    images = _find(folder, ("train",), "images")
-    if images is None:
-        files = [p for p in sorted(folder.iterdir()) if p.is_file() and "idx" in p.name.lower()]
-        if len(files) == 1:
-            return _idx_file(files[0], options)
-        raise DataError(
-            f"0 examples in {folder}",
-            expected="a file train-images-idx3-ubyte(.gz), or a single IDX file",
-        )
-    labels = _find(folder, ("train",), "labels")
-    test_images = _find(folder, ("t10k", "test"), "images")
-    test_labels = _find(folder, ("t10k", "test"), "labels")
-    x = read_idx(images)
-    test = (read_idx(test_images), read_idx(test_labels) if test_labels else None) if test_images else None
-    y = read_idx(labels) if labels else None
-    return from_arrays(x, y, name=folder.name, kind=_kind(x), test=test, **options)
+def _of_arrays(
+    found: Found,
+    shown: Found | Table | None,
+    binarize: Binarize,
+    scale: int | None,
+    missing: MissingCells,
+    standardize: Standardize,
+    like: DataSpec | None,
+    common: dict[str, Any],
+) -> Data:
+    if isinstance(shown, Table):
+        raise UsageError("images and arrays cannot be paired with rows of a table")
+    if like is not None and like.columns:
+        rows, notes = array_rows(found, shown, like)
+        plan = plan_splits(len(rows), None, **_fractions(common))
+        given = Rows(rows.x, rows.y, mask=rows.mask)
+        return make_data(given, None, plan, replace(like, name=found.name), notes=notes)
+    pair = None if shown is None else found.paired(shown)
+    table = found.kind == "table"
+    data = from_arrays(
+        found.x, found.y, weight=found.weight, seen=pair, name=found.name, test=found.test, kind=found.kind,
+        layout=found.layout, scale=scale, binarize=binarize, missing=_missing(missing),
+        standardize=table and found.test is None and standardize != "no", **common,
+    )  # fmt: skip
+    as_came = {"form": found.form}
+    parts = {name: replace(rows, spec=replace(rows.spec, **as_came)) for name, rows in _parts(data).items()}
+    return replace(data, **parts, notes=(*found.notes, *data.notes))
+
+
+def _parts(data: Data) -> dict[str, Dataset]:
+    return {"train": data.train, "valid": data.valid, "test": data.test}
+
+
+def _missing(missing: MissingCells) -> Missing:
+    return "keep" if missing == "keep" else "error"
+
+
+def _fractions(common: dict[str, Any]) -> dict[str, Any]:
+    return {"valid_fraction": 0.1, "test_fraction": 0.1, **common}
+
+
+def _of_table(
+    found: Table,
+    columns: Sequence[str],
+    missing: MissingCells,
+    standardize: Standardize,
+    like: DataSpec | None,
+    common: dict[str, Any],
+) -> Data:
+    plan = plan_splits(found.count, None, **_fractions(common))
+    if like is not None:
+        rows, notes = table_rows(found, like)
+        given = Rows(rows.x, rows.y, weights_of(found.weight, found.count, found.name), mask=rows.mask)
+        return make_data(given, None, plan, replace(like, name=found.name), notes=notes)
+    keep = "error" if missing == "error" else "keep"
+    fitted = found.fit(columns, plan, missing=keep, standardize=standardize != "no")
+    spec, labels = found.describe(fitted.columns, seed=common["seed"])
+    given = Rows(fitted.x, labels, weights_of(found.weight, found.count, found.name), mask=fitted.mask)
+    return make_data(given, None, plan, spec, notes=(*found.notes, *fitted.notes))

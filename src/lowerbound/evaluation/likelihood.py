@@ -6,7 +6,7 @@ but the model, the data, K and the seed; memory does not grow with K.
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from ..data.dataset import Dataset
 
 BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
 NumberKind: TypeAlias = Literal["exact", "bound", "estimate"]
+Units: TypeAlias = Literal["data", "model"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Evaluation:
         split: which rows.
         binarisation: how grey values became 0/1.
         seed: seed of the sampler.
+        units: whose units a density is in: the data's, or the model's standardised ones.
+        weighted: True if means are weighted by the rows' weights.
     """
 
     elbo: Number
@@ -78,6 +81,8 @@ class Evaluation:
     split: str
     binarisation: str
     seed: int
+    units: Units = "data"
+    weighted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON; see `Number` for the fields."""
@@ -120,9 +125,15 @@ class Scores:
 
 
 def score(
-    model: VAE, data: Dataset, *, num_samples: int = 100, seed: int = 0, source: Source = from_posterior
+    model: VAE,
+    data: Dataset,
+    *,
+    num_samples: int = 100,
+    seed: int = 0,
+    source: Source = from_posterior,
+    units: Units = "data",
 ) -> Scores:
-    """Score each row of `data` with K = num_samples samples of the source.
+    """Score each row of `data` with K = num_samples samples of the source; missing cells are integrated out.
 
     Args:
         model: the model; evaluated in evaluation mode without gradients, and left in the mode it was in.
@@ -130,9 +141,11 @@ def score(
         num_samples: K.
         seed: seed of the sampler.
         source: where z comes from; the posterior, or `from_prior` for the plain Monte-Carlo estimate.
+        units: "data" gives densities of standardised columns in the data's own units: log p(data) = log p(model) -
+            sum_d log scale_d over the observed real columns; "model" leaves them as the model sees them.
 
     Raises:
-        UsageError: if K < 1.
+        UsageError: if K < 1 or there are no such units.
         NoDensity: if the model has no density.
     """
     _check_samples(num_samples)
@@ -143,7 +156,24 @@ def score(
     with inference(model), seeded(Stream.EVALUATION, seed):
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
             blocks.append(_score_block(model, batch, num_samples, (Stream.EVALUATION, seed, i), source))
-    return Scores(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+    distortion, rate, log_px, variance = (torch.cat(column) for column in zip(*blocks, strict=True))
+    volume = log_volume(data, units)
+    return Scores(distortion + volume, rate, log_px - volume, variance)
+
+
+def log_volume(data: Dataset, units: Units) -> Tensor | float:
+    """Return log |d data / d model| of each row's observed cells, `[N]` float64; 0 where the units are the same.
+
+    Raises:
+        UsageError: if there are no such units.
+    """
+    if units not in get_args(Units):
+        raise UsageError(f"there are no units {units!r}", expected=", ".join(get_args(Units)))
+    log_scale = data.spec.log_scale
+    if units == "model" or log_scale is None:
+        return 0.0
+    observed = torch.ones(len(data), len(log_scale)) if data.mask is None else data.mask
+    return observed.cpu().double() @ log_scale
 
 
 def _check_samples(num_samples: int) -> None:
@@ -176,7 +206,9 @@ def _score_block(
     return distortion, rate, first, ratio / (num_samples - 1) if num_samples > 1 else unknown
 
 
-def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed: int = 0) -> Evaluation:
+def evaluate(
+    model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed: int = 0, units: Units = "data"
+) -> Evaluation:
     """Return ELBO, distortion, rate, NLL and bits/dim of a model on data.
 
     The data are brought into the form the model was trained on: a model of binarised pixels gets the test pixels
@@ -187,6 +219,7 @@ def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed
         data: a split, such as `data.test`, or a tensor `[N, *shape]` in model units.
         num_samples: K of the importance-sampled NLL.
         seed: seed of the sampler.
+        units: "data" or "model": whose units densities of standardised columns are in.
 
     Raises:
         UsageError: if K < 1.
@@ -196,22 +229,39 @@ def evaluate(model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed
     rows = _as_dataset(model, data)
     protocol, split = rows.spec.binarize, rows.split
     if not model.has_density:
-        return _without_density(model, rows, seed)
-    scores = score(model, rows, num_samples=num_samples, seed=seed)
-    n, family = len(rows), model.decoder.family
-    target = family.target.replace("p(x)", "p(x|y)") if model.conditional else family.target
-    mc_se = math.sqrt(float(scores.variance.sum())) / n if num_samples > 1 else None
-    nll = _number(-scores.log_px, kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
+        return _without_density(model, rows, seed, units)
+    scores = score(model, rows, num_samples=num_samples, seed=seed, units=units)
+    n, share = len(rows), _shares(rows)
+    target = target_of(model, rows)
+    mc_se = math.sqrt(float((share.square() * scores.variance).sum())) if num_samples > 1 else None
+    nll = _number(-scores.log_px, share, kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
     return Evaluation(
-        elbo=_number(-(scores.distortion + scores.rate), kind="bound", n=n, target=target),
-        distortion=_number(scores.distortion, kind="estimate", n=n),
-        rate=_number(scores.rate, kind="estimate", n=n),
+        elbo=_number(-(scores.distortion + scores.rate), share, kind="bound", n=n, target=target),
+        distortion=_number(scores.distortion, share, kind="estimate", n=n),
+        rate=_number(scores.rate, share, kind="estimate", n=n),
         nll=nll,
         bits_per_dim=_bits_per_dim(nll, model, rows.spec),
         split=split,
         binarisation=protocol,
         seed=seed,
+        units=units,
+        weighted=rows.weight is not None,
     )
+
+
+def target_of(model: VAE, rows: Dataset) -> str:
+    """Name the quantity that a bound of `model` on `rows` is about."""
+    observed = rows.mask is not None and not bool(rows.mask.all())
+    x = "x_observed" if observed else "x"
+    return model.decoder.family.target.replace("p(x)", f"p({x}|y)" if model.conditional else f"p({x})")
+
+
+def _shares(rows: Dataset) -> Tensor:
+    """Return each row's share in a mean, `[N]` float64."""
+    if rows.weight is None:
+        return torch.full((len(rows),), 1 / len(rows), dtype=torch.float64)
+    weight = rows.weight.cpu().double()
+    return weight / weight.sum()
 
 
 def no_density_reason(model: VAE) -> str:
@@ -221,13 +271,15 @@ def no_density_reason(model: VAE) -> str:
     return f"{part}: there is no bound on log p(x)"
 
 
-def _number(values: Tensor, **facts: Any) -> Number:
-    """Return the mean over the examples with its standard error, or None where an example's value is not finite."""
+def _number(values: Tensor, share: Tensor, **facts: Any) -> Number:
+    """Return the weighted mean over the examples with its standard error, or None where a value is not finite."""
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         return Number(None, reason=f"{bad} of {len(values)} examples have a value that is not finite")
-    se = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Number(float(values.mean()), se, **facts)
+    n, mean = len(values), (share * values).sum()
+    # for equal shares 1/n this is the usual std / sqrt(n)
+    spread = (share * (values - mean)).square().sum() * n / (n - 1) if n > 1 else None
+    return Number(float(mean), None if spread is None else math.sqrt(float(spread)), **facts)
 
 
 def _bits_per_dim(nll: Number, model: VAE, spec: DataSpec) -> Number:
@@ -252,12 +304,13 @@ def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
     return rows.to(model.device)
 
 
-def _without_density(model: VAE, rows: Dataset, seed: int) -> Evaluation:
+def _without_density(model: VAE, rows: Dataset, seed: int, units: Units) -> Evaluation:
     """Report the distortion alone: -log p(x|z) at the code, the mean over the rows."""
     values = []
     with inference(model):
         for batch in rows.blocks(BLOCK_ROWS):
             values.append(-model(batch).log_px[0].double().cpu())
     missing = Number(None, reason=no_density_reason(model))
-    distortion = _number(torch.cat(values), kind="exact", n=len(rows))
-    return Evaluation(missing, distortion, missing, missing, missing, rows.split, rows.spec.binarize, seed)
+    distortion = _number(torch.cat(values) + log_volume(rows, units), _shares(rows), kind="exact", n=len(rows))
+    facts = (rows.split, rows.spec.binarize, seed, units, rows.weight is not None)
+    return Evaluation(missing, distortion, missing, missing, missing, *facts)

@@ -21,7 +21,9 @@ def mean_variance(model: VAE, data: Dataset) -> Float[Tensor, " D"]:
         raise UsageError("active units need at least 2 rows and a model that knows its data")
     means = []
     for batch in data.matching(model.spec).to(model.device).blocks(ROWS):
-        means.append(model.encode(batch.x, batch.y).flatten(1).double().cpu())
+        means.append(
+            model.encode(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask).flatten(1).double().cpu()
+        )
     return torch.cat(means).var(0)
 
 

@@ -4,13 +4,14 @@ from math import sqrt
 from typing import Literal, NamedTuple, TypeAlias
 
 from ..core.errors import UsageError
-from ..core.model import Conditional, Encoder, Family
+from ..core.model import Conditional, Encoder, Family, Network
 from ..core.objective import Objective, Schedule
 from ..core.recipe import Recipe, Training
 from ..core.spec import DataSpec
-from ..families import Bernoulli, FixedNormal, Normal, PerDimensionNormal, SharedNormal
+from ..families import Bernoulli, Columns, FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from ..groups import Flat
-from ..networks import MLP, Activation
+from ..networks import MLP, Activation, ColumnInputs
+from ..networks.columns import width_of
 from ..priors import StandardNormal
 from ..train.schedules import Linear
 
@@ -22,12 +23,21 @@ TRAINING = Training(epochs=25, batch_size=128, lr=2e-3, lr_schedule="cosine")
 def default_likelihood(spec: DataSpec) -> Family:
     """Bernoulli for binary data and grey images (binarised anew in each batch), else Normal with a shared variance.
 
-    Grey images kept grey (`binarize="none"`) are real values, so they get the Normal too.
+    Mixed columns of a table get one distribution each (`Columns`). Grey images kept grey (`binarize="none"`) are real
+    values, so they get the Normal too.
     """
+    if spec.scored_support == "mixed":
+        return columns_likelihood(spec)
     grey = spec.kind == "image" and spec.shape[0] == 1 and spec.support == "unit" and spec.binarize != "none"
     if spec.scored_support == "binary" or grey:
         return Bernoulli(spec.shape)
     return SharedNormal(spec.shape, noise_floor(spec))
+
+
+def columns_likelihood(spec: DataSpec) -> Columns:
+    """Return one distribution for each column; no sigma falls below that of rounding to the column's step."""
+    floors = (max(FLOOR, c.step / (c.scale * sqrt(12))) for c in spec.modelled if c.real)
+    return Columns(tuple(c.size for c in spec.modelled), tuple(floors))
 
 
 def noise_floor(spec: DataSpec) -> float:
@@ -53,6 +63,18 @@ def warm_up(beta: float, steps: int) -> float | Schedule:
     return Linear(0.0, beta, steps) if steps else beta
 
 
+def mlp_encoder(
+    spec: DataSpec, posterior: Family, hidden: tuple[int, ...], activation: Activation, condition: int = 0
+) -> Network:
+    """Return an MLP from an example to q's parameters; of a table it sees categories one-hot, and the mask."""
+    sizes = tuple(c.size for c in spec.modelled)
+    if spec.support != "mixed" and not spec.masked:
+        return MLP(spec.shape, posterior.params, hidden, activation, condition=condition)
+    width = width_of(sizes, masked=spec.masked)
+    inside = MLP((width,), posterior.params, hidden, activation, condition=condition)
+    return ColumnInputs(inside, sizes, masked=spec.masked)
+
+
 class FlatParts(NamedTuple):
     """The three parts of a flat VAE, as `Recipe(spec, *parts)` takes them."""
 
@@ -69,7 +91,7 @@ def mlp_parts(
     activation: Activation = "silu",
 ) -> FlatParts:
     """Return an MLP encoder, a flat group with prior N(0, I), and an MLP decoder with the layers reversed."""
-    encoder = MLP(spec.shape, posterior.params, hidden, activation)
+    encoder = mlp_encoder(spec, posterior, hidden, activation)
     decoder = MLP(posterior.event_shape, likelihood.params, hidden[::-1], activation)
     group = Flat(posterior, StandardNormal(posterior.event_shape))
     return FlatParts(Encoder([encoder]), (group,), Conditional(decoder, likelihood))

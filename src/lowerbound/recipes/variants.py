@@ -13,6 +13,7 @@ from .parts import (
     TRAINING,
     Variance,
     default_likelihood,
+    mlp_encoder,
     mlp_parts,
     mlp_recipe,
     noise_floor,
@@ -111,8 +112,10 @@ def denoising_vae(
 
     Args:
         spec: the data.
-        noise: "gaussian", "mask", "salt-and-pepper" or "multiply-add" (x * m + b, m and b fair coins).
-        amount: scale of the Gaussian noise, or share of pixels masked or replaced.
+        noise: "gaussian", "mask", "salt-and-pepper", "multiply-add" (x * m + b, m and b fair coins), or for images
+            "blur" or "haze".
+        amount: scale of the Gaussian noise, share of pixels masked or replaced, sigma of the blur in pixels, or
+            thickness of the haze.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
@@ -146,7 +149,7 @@ def cvae(
     posterior, likelihood, labels = Normal((latent_dim,)), default_likelihood(spec), max(spec.num_classes, 1)
     prior_family = Normal((latent_dim,))
     prior = ConditionalPrior(Conditional(MLP((labels,), prior_family.params, hidden=()), prior_family))
-    encoder = Encoder([MLP(spec.shape, posterior.params, hidden, activation, condition=labels)])
+    encoder = Encoder([mlp_encoder(spec, posterior, hidden, activation, condition=labels)])
     decoder = MLP((latent_dim,), likelihood.params, hidden[::-1], activation, condition=labels)
     group, objective = Flat(posterior, prior), ELBO(beta=warm_up(1.0, warmup))
     settled = spec.settle(likelihood.support)

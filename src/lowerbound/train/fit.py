@@ -8,7 +8,7 @@ import torch
 
 from ..core.errors import DataError, UsageError
 from ..core.noise import kept_generators
-from ..core.recipe import LrSchedule, OptimizerName, Recipe
+from ..core.recipe import AugmentName, LrSchedule, OptimizerName, Recipe
 from ..data.dataset import Data
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
 from .loop import Loop, Precision
@@ -42,6 +42,7 @@ def fit(
     weight_decay: float | None = None,
     clip: float | None = None,
     patience: int | None = None,
+    augment: tuple[AugmentName, ...] | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
@@ -64,6 +65,7 @@ def fit(
         weight_decay: the optimiser's L2 penalty.
         clip: the largest norm of a player's gradient.
         patience: epochs without a better monitor before stopping, counted once all schedules have settled.
+        augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
         seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         precision: "bf16" runs the networks in bfloat16; densities stay in float32.
@@ -78,7 +80,7 @@ def fit(
     """
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule,
-        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "patience": patience,
+        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "patience": patience, "augment": augment,
     }  # fmt: skip
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:

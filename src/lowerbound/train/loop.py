@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ..core.errors import TrainingFailed, UsageError
-from ..core.model import VAE, inference
+from ..core.model import VAE, Group, inference
 from ..core.noise import Stream, generator, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
-from ..data.dataset import Data
+from ..data.augment import Augment
+from ..data.dataset import Data, Dataset
 from ..ship.save import save
 from .checkpoint import State, save_checkpoint
 from .log import Listeners
@@ -45,6 +46,15 @@ class Best:
         return value > self.value if maximize else value < self.value
 
 
+def _add(sums: dict[str, Tensor], terms: Mapping[str, Tensor], weight: Tensor | None) -> Tensor | int:
+    """Add the weighted sum of each term to `sums` and return the sum of the weights."""
+    for name, term in terms.items():
+        values = term.detach().double()
+        added = (values if weight is None else weight * values).sum()
+        sums[name] = sums[name] + added if name in sums else added
+    return next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()
+
+
 class Loop:
     """One training; what `fit` needs between two steps."""
 
@@ -53,7 +63,10 @@ class Loop:
         self.precision, self.origin = precision, data.origin
         self.folder: RunFolder | None = None
         self.log = Listeners([])
+        self.found = (*data.notes, *(f"warning: {line}" for line in data.warnings))
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
+        if self.training.augment:
+            self.train = self._augmenting(self.train)
         self.valid = data.valid.matching(recipe.spec).to(device)
         model, objective = recipe.build(seed)
         if self.train.spec.binarize != recipe.spec.binarize:
@@ -75,16 +88,24 @@ class Loop:
         self._saved_at = time.monotonic()
 
     def _start_at_data(self, model: VAE) -> None:
-        """Start the decoder's output at the training data's mean and variance."""
-        total = torch.zeros(self.train.spec.shape, dtype=torch.float64, device=self.device)
-        square = total.clone()
-        raw = replace(self.train, resample=False)  # grey values: their mean is the mean of all binarisations
+        """Start the decoder's output at the mean and variance of the observed training data."""
+        sums: list[Tensor] = []
+        # grey values: their mean is the mean of all binarisations
+        raw = replace(self.train, resample=False, augment=None)
         for batch in raw.blocks(10_000):
-            total += batch.x.double().sum(0)
-            square += batch.x.double().square().sum(0)
-        mean = total / len(raw)
-        variance = (square / len(raw) - mean.square()).clamp_min(0)
+            mask = torch.ones_like(batch.x) if batch.mask is None else batch.mask
+            values, known = (t.double() for t in model.decoder.family.observations(batch.x, mask))
+            parts = [known.sum(0), (known * values).sum(0), (known * values.square()).sum(0)]
+            sums = parts if not sums else [a + b for a, b in zip(sums, parts, strict=True)]
+        count = sums[0].clamp_min(1)
+        mean = sums[1] / count
+        variance = (sums[2] / count - mean.square()).clamp_min(0)
         model.decoder.start_at(mean.float().cpu(), variance.float().cpu())
+
+    def _augmenting(self, rows: Dataset) -> Dataset:
+        if rows.spec.kind != "image":
+            raise UsageError(f"{rows.spec.name} cannot be augmented", expected="images", fix="drop --augment")
+        return replace(rows, augment=Augment(self.training.augment))
 
     def run(self, stop: Stop, folder: RunFolder | None, log: Listeners) -> Run:
         """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
@@ -131,6 +152,14 @@ class Loop:
         )
         if self.train.resample:
             self.log.say("grey pixels are binarised anew in each batch (dynamic); validation and test once, by seed")
+        for line in self.found:
+            self.log.say(line)
+        latents = sum(math.prod(g.posterior_family.event_shape) for g in self.model.groups if isinstance(g, Group))
+        if latents >= spec.dims:
+            self.log.say(
+                f"warning: {latents} latent dimensions for {spec.dims} values: nothing has to be summarised "
+                "(choose a smaller --latent-dim)"
+            )
         if self.training.batch_size > len(self.train):
             self.log.say(f"batch size {self.training.batch_size} is more than the data: batches of {len(self.train)}")
 
@@ -159,23 +188,21 @@ class Loop:
         order = torch.randperm(len(self.train), generator=generator(Stream.ORDER, self.seed, self.epoch)).to(
             self.device
         )
-        sums, rows = {}, 0
+        sums, total = {}, 0
         self.model.train()
         for i, index in enumerate(order.split(self.training.batch_size)):
-            outcome = self._step(index)
+            outcome, weight = self._step(index)
             if self.step == 1:
                 self._say_scales(outcome)
-            for name, term in outcome.terms.items():
-                sums[name] = sums.get(name, 0) + term.detach().double().sum()
-            rows += len(index)
+            total = total + _add(sums, outcome.terms, weight)
             self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
             if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
                 self._check()
             if stop.signal is not None:
                 break
-        return {name: float(total) / rows for name, total in sums.items()}
+        return {name: float(value) / float(total) for name, value in sums.items()}
 
-    def _step(self, index: Tensor) -> Outcome:
+    def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
         reseed(Stream.TRAINING, self.seed, self.step)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
@@ -185,7 +212,7 @@ class Loop:
         batch, clip = self.train.batch(index), self.training.clip
         outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast)
         self.step += 1
-        return outcome
+        return outcome, batch.weight
 
     def _lr(self) -> float:
         if self.training.lr_schedule == "constant":
@@ -216,13 +243,12 @@ class Loop:
 
     def _validate(self) -> dict[str, float]:
         """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
-        sums: dict[str, float] = {}
+        sums, total = {}, 0
         step = torch.tensor(float(self.step), device=self.device)
         with inference(self.model), seeded(Stream.VALIDATION, self.seed):
             for batch in self.valid.blocks(EVAL_ROWS):
-                for name, term in self.objective(self.model, batch, step).terms.items():
-                    sums[name] = sums.get(name, 0.0) + float(term.double().sum())
-        return {name: total / len(self.valid) for name, total in sums.items()}
+                total = total + _add(sums, self.objective(self.model, batch, step).terms, batch.weight)
+        return {name: float(value) / float(total) for name, value in sums.items()}
 
     def _report(self, split: str, terms: Mapping[str, float]) -> None:
         named = {name: terms.get(name) for name in ("elbo", "distortion", "rate")}

@@ -1,0 +1,83 @@
+"""What is probably wrong with data: refused where no number could be trusted, else said as a warning."""
+
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from ..core.distribution import Support
+from ..core.errors import DataError
+from ..core.spec import Kind
+from .dataset import Data, Dataset
+
+LARGEST = 1e15  # squares of larger values leave float32
+LARGE = 1e4
+_MOST_HASHED = 1 << 30  # bytes
+
+
+def check_range(x: Tensor, kind: Kind, support: Support, name: str) -> None:
+    """Raise DataError for values no likelihood here can score: pixels of -1 and 1, and what overflows when squared."""
+    if support != "real":
+        return
+    if kind == "image" and bool((x.abs() == 1).all()):
+        raise DataError(
+            f"{name} holds pixels of -1 and 1", expected="0 and 1", fix="map them: (x + 1) / 2 gives 0 and 1"
+        )
+    largest = float(x.abs().max())
+    if largest > LARGEST:
+        raise DataError(
+            f"{name} has values up to {largest:.3g} in size",
+            expected=f"at most {LARGEST:.0e}: squares of larger ones overflow",
+            fix="scale them down, or standardise the columns (standardize=True, --standardize yes)",
+        )
+
+
+def warnings_of(data: Data) -> tuple[str, ...]:
+    """Return what is probably wrong with data, one line each."""
+    return tuple(line for check in (_spread, _range, _repeats) for line in check(data))
+
+
+def _spread(data: Data) -> list[str]:
+    x = data.train.x.flatten(1)
+    same = int((x == x[:1]).all(0).sum())
+    if same == x.shape[1]:
+        return ["all training rows are identical: zero variance, there is nothing to learn but the row itself"]
+    if same and data.spec.kind != "image" and not data.spec.columns:
+        return [f"{same} of {x.shape[1]} columns are constant: a learned variance goes to its floor there"]
+    return []
+
+
+def _range(data: Data) -> list[str]:
+    if data.spec.support != "real" or data.spec.columns:
+        return []
+    low, high = float(data.train.x.min()), float(data.train.x.max())
+    if data.spec.kind == "image" and -1 <= low < 0 and high <= 1:
+        return [f"pixels go from {low:g} to {high:g}: for grey values in 0..1 give (x + 1) / 2"]
+    if data.spec.kind == "image" and low >= 0 and 1 < high <= 255:
+        return [f"pixels go from {low:g} to {high:g}: if {255 if high > 16 else high:g} means white, say so (scale)"]
+    if max(-low, high) > LARGE:
+        return [f"values go from {low:.3g} to {high:.3g}: standardise the columns, or scale them down"]
+    return []
+
+
+def _repeats(data: Data) -> list[str]:
+    if sum(rows.x.numel() * rows.x.element_size() for rows in (data.train, data.test)) > _MOST_HASHED:
+        return []
+    if min(len(data.train), len(data.test)) == 0:
+        return []
+    known = set(_digests(data.train))
+    leaked = sum(digest in known for digest in _digests(data.test))
+    if not leaked:
+        return []
+    return [f"{leaked} of {len(data.test)} test rows are also training rows: test numbers will look too good"]
+
+
+def repeated(rows: Dataset) -> int:
+    """Return how many rows repeat an earlier one."""
+    return len(rows) - len(set(_digests(rows)))
+
+
+def _digests(rows: Dataset) -> list[bytes]:
+    x = rows.x.flatten(1).contiguous()
+    cells = x if rows.mask is None else torch.cat([x, rows.mask.to(x.dtype)], 1)
+    return [blake2b(row.tobytes(), digest_size=12).digest() for row in cells.numpy()]

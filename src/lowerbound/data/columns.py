@@ -1,0 +1,99 @@
+"""Columns of a table as a model sees them: typed, standardised on the training rows, with missing cells masked."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.distribution import Support
+from ..core.errors import DataError
+from ..core.spec import Column, DataSpec, Form
+
+if TYPE_CHECKING:
+    from .splits import Plan
+    from .tables import Cells
+
+Missing: TypeAlias = Literal["error", "keep"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows in model units, and the columns that brought them there.
+
+    Args:
+        x: model values of the columns a model sees, `[N, M]` float32.
+        mask: True where observed, `[N, M]`; None if nothing is missing anywhere.
+        columns: all columns, fitted.
+        notes: what was found, for people.
+    """
+
+    x: Tensor
+    mask: Tensor | None
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...] = ()
+
+
+def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, standardize: bool = True) -> Fitted:
+    """Fit columns on the training rows and return all rows in model units."""
+    from .tables import fit_columns, to_model
+
+    fitted, notes = fit_columns(columns, cells, plan.train.numpy())
+    if not standardize:
+        fitted = tuple(replace(c, offset=0.0, scale=1.0, constant=False) for c in fitted)
+    anywhere = ~cells.observed.all(0)  # a cell missing in a row held out must not meet a model that knows no mask
+    fitted = tuple(replace(c, missing=bool(m)) for c, m in zip(fitted, anywhere, strict=True))
+    lost = int((~cells.observed).sum())
+    if lost:
+        named = ", ".join(c.name for c in fitted if c.missing)
+        notes = (*notes, f"{lost:,} of {cells.observed.size:,} cells are missing (in {named}) and kept as missing")
+    x, observed = to_model(cells, fitted)
+    return Fitted(torch.from_numpy(x), torch.from_numpy(observed) if lost else None, fitted, notes)
+
+
+def columns_of_array(values: np.ndarray, plan: "Plan", name: str, *, standardize: bool, missing: Missing) -> Fitted:
+    """Return a numeric array `[N, D]` in model units, its columns called x0, x1, ...
+
+    Raises:
+        DataError: if values are infinite, or NaN under `missing="error"`; the message says where.
+    """
+    from .tables import Cells, column_of_array
+
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "biuf":
+        raise DataError(f"{name} has shape {values.shape} and type {values.dtype}", expected="numbers [N, D]")
+    numbers = values.astype(np.float64)
+    refuse_bad_cells(numbers, name, missing)
+    columns = tuple(column_of_array(f"x{i}", values[:, i]) for i in range(values.shape[1]))
+    return fit_cells(Cells(np.nan_to_num(numbers), ~np.isnan(numbers)), columns, plan, standardize=standardize)
+
+
+def refuse_bad_cells(values: np.ndarray, name: str, missing: Missing) -> None:
+    """Raise DataError if cells are infinite, or NaN unless kept as missing; it says how many and which is first."""
+    for bad, what, allowed in (
+        (np.isinf(values), "infinite values", False),
+        (np.isnan(values), "NaN values", missing == "keep"),
+    ):
+        if bad.any() and not allowed:
+            row, column = np.argwhere(bad)[0]
+            raise DataError(
+                f"{name} has {int(bad.sum())} {what}",
+                where=f"first in row {row + 1}, column {column + 1}",
+                fix="remove or fill them" + ("" if "inf" in what else ", or keep them as missing (--missing keep)"),
+            )
+
+
+def support_of(columns: tuple[Column, ...]) -> Support:
+    """Return where the values of these columns lie: all 0/1, all real, or mixed."""
+    sizes = {min(c.size, 2) for c in columns if not c.constant}
+    return "binary" if sizes == {1} else "real" if sizes == {0} else "mixed"
+
+
+def table_spec(
+    name: str, columns: tuple[Column, ...], classes: tuple[str, ...], seed: int, form: Form = "arrays"
+) -> DataSpec:
+    """Return the spec of a table; its size is set when it is split."""
+    seen = tuple(c for c in columns if not c.constant)
+    return DataSpec(
+        name, (len(seen),), "table", support_of(columns), 0, classes, "none", seed, columns=columns, form=form
+    )

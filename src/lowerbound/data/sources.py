@@ -1,0 +1,308 @@
+"""What lies at a path: images, arrays, IDX files or a table, read but not yet split or scaled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError
+from ..core.spec import Column, DataSpec, Form, Kind, Layout
+from .arrays import labels_of
+from .columns import Fitted, Missing, fit_cells, table_spec
+from .idx import read_idx
+from .images import Alpha, has_images, is_image, read_images, split_folders
+from .numpy_files import read_arrays
+from .splits import Plan
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".parquet")
+ARRAYS = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Args:
+        size: height and width of images, or None for their own.
+        channels: 1 or 3 for images, or None for grey if all are.
+        alpha: what to do with transparent pixels.
+        skip_bad: leave out image files that cannot be read.
+        label: label column of a table.
+        weight: weight column of a table.
+        delimiter: of CSV files.
+        encoding: of CSV files.
+        whole: True if a test split that the data bring is joined to the other rows.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    alpha: Alpha = "refuse"
+    skip_bad: bool = False
+    label: str | None = None
+    weight: str | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """Images or arrays: x `[N, ...]`, what else belongs to each row, and a test split if there is one."""
+
+    name: str
+    x: np.ndarray
+    form: Form
+    kind: Kind
+    layout: Layout | None = None
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    test: tuple[np.ndarray, np.ndarray | None] | None = None
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def paired(self, other: "Found") -> np.ndarray:
+        """Return the x of `other` in the order of these rows: by file name where both have files, else by place.
+
+        Raises:
+            DataError: if a partner is missing.
+        """
+        if not (self.files and other.files):
+            if len(self.x) != len(other.x):
+                raise DataError(
+                    f"{self.name} has {len(self.x)} examples, {other.name} {len(other.x)}", expected="pairs"
+                )
+            return other.x
+        place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other.files)}
+        mine = [str(PurePath(file).with_suffix("")) for file in self.files]
+        lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
+        if lone:
+            raise DataError(
+                f"{len(lone)} images of {self.name} and {other.name} have no partner: {', '.join(lone[:5])}",
+                expected="the same file names in both folders, whatever their suffix",
+            )
+        return other.x[[place[file] for file in mine]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with named columns, its label and weight columns taken out."""
+
+    name: str
+    table: "pa.Table"
+    form: Literal["csv", "parquet"]
+    label: Column | None = None
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return self.table.num_rows
+
+    def fit(self, wanted: Sequence[str], plan: Plan, *, missing: Missing, standardize: bool) -> Fitted:
+        """Type the columns, and fit them on the training rows.
+
+        Raises:
+            DataError: if a column cannot be used, or cells are missing under `missing="error"`.
+        """
+        from .tables import columns_of, encode
+
+        columns = columns_of(self.table, wanted, name=self.name)
+        cells, notes = encode(self.table, columns, name=self.name)
+        lost = int((~cells.observed).sum())
+        if lost and missing == "error":
+            row, column = np.argwhere(~cells.observed)[0]
+            raise DataError(
+                f"{self.name} has {lost} missing cells",
+                where=f"first in row {row + 1}, column {columns[column].name!r}",
+                fix="fill or remove them, or keep them as missing (--missing keep)",
+            )
+        fitted = fit_cells(cells, columns, plan, standardize=standardize)
+        return replace(fitted, notes=(*notes, *fitted.notes))
+
+    def describe(self, columns: tuple[Column, ...], *, seed: int) -> tuple[DataSpec, Tensor | None]:
+        """Return the spec of these columns, and the labels as numbers."""
+        labels, classes = labels_of(self.y, self.count, self.name)
+        return replace(table_spec(self.name, columns, classes, seed, self.form), label=self.label), labels
+
+    def numbers_of(self, classes: tuple[str, ...]) -> Tensor | None:
+        """Return the labels as places in `classes`, or None without labels.
+
+        Raises:
+            DataError: if a label is none of them.
+        """
+        return None if self.y is None else places_in(classes, self.y.astype(str).tolist(), self.name)
+
+
+def places_in(classes: tuple[str, ...], labels: Sequence[str], name: str) -> Tensor:
+    """Return each label's place in `classes`, `[N]`.
+
+    Raises:
+        DataError: if one is none of them.
+    """
+    place = {c: i for i, c in enumerate(classes)}
+    unknown = sorted({label for label in labels if label not in place})
+    if unknown:
+        raise DataError(
+            f"{name} has rows of the class {unknown[0]!r}, which the model does not know",
+            expected=", ".join(classes[:20]),
+        )
+    return torch.tensor([place[label] for label in labels])
+
+
+def find(path: Path, reading: Reading) -> Found | Table:
+    """Read what lies at `path`, a file or a folder.
+
+    Raises:
+        DataError: if it is nothing that can be read.
+    """
+    name = path.resolve().name.split(".")[0] or path.resolve().name
+    if path.is_dir():
+        return _folder(path, name, reading)
+    low = path.name.lower()
+    if low.endswith(TABLES):
+        return _table(path, name, reading)
+    if low.endswith(ARRAYS):
+        return _arrays(path, name, reading)
+    if is_image(path):
+        return _images(path, name, reading)
+    return _idx_file(path, name)
+
+
+def _folder(path: Path, name: str, reading: Reading) -> Found | Table:
+    try:
+        files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if any("idx" in p.name.lower() and not is_image(p) for p in files):
+        return _idx_folder(path, name, reading)
+    readable = [p for p in files if p.name.lower().endswith((*TABLES, *ARRAYS))]
+    if has_images(path):
+        return _images(path, name, reading)
+    if len(readable) == 1:
+        return find(readable[0], reading)
+    if readable:
+        raise DataError(
+            f"{path} holds {len(readable)} data files: {', '.join(p.name for p in readable[:5])}",
+            expected="one",
+            fix="give the path of one of them",
+        )
+    raise DataError(
+        f"0 examples in {path}", expected="images, or a CSV, Parquet, NumPy or IDX file (train-images-idx3-ubyte.gz)"
+    )
+
+
+def _images(path: Path, name: str, reading: Reading) -> Found:
+    options = {"channels": reading.channels, "alpha": reading.alpha, "skip_bad": reading.skip_bad}
+    splits = split_folders(path) if path.is_dir() else {}
+    if not splits:
+        made = read_images(path, size=reading.size, **options)
+        y = None if made.labels is None else np.asarray(made.labels)
+        return Found(
+            name, made.x, "images", "image", "chw", y, files=made.files, notes=_lines(made.notes, made.skipped)
+        )
+    train = read_images(splits["train"], size=reading.size, **options)
+    like = {"size": (train.x.shape[2], train.x.shape[3]), **options, "channels": train.x.shape[1]}
+    x, labels, notes = train.x, train.labels, [*_lines(train.notes, train.skipped)]
+    held = {key: read_images(splits[key], **like) for key in ("valid", "test") if key in splits}
+    joined = [key for key in held if key == "valid" or reading.whole]
+    for key in joined:
+        x = np.concatenate([x, held[key].x])
+        labels = None if labels is None else (*labels, *(held[key].labels or ()))
+    if "valid" in joined and not reading.whole:
+        notes.append("the images of the validation folder were joined to the training images, and rows split by seed")
+    for made in held.values():
+        notes += _lines(made.notes, made.skipped)
+    y = None if labels is None else np.asarray(labels)
+    test = None
+    if "test" in held and not reading.whole:
+        given = held["test"].labels
+        test = held["test"].x, None if given is None else np.asarray(given)
+    return Found(name, x, "images", "image", "chw", y, test=test, notes=tuple(notes))
+
+
+def _lines(notes: tuple[str, ...], skipped: tuple[str, ...]) -> tuple[str, ...]:
+    return (*notes, *(f"skipped {line}" for line in skipped))
+
+
+def _arrays(path: Path, name: str, reading: Reading) -> Found:
+    given = read_arrays(path)
+    x, y, test = given.x, given.y, given.test
+    if x.ndim < 2:
+        raise DataError(f"{path.name} holds single numbers of shape {x.shape}", expected="examples [N, ...]")
+    if reading.whole and test is not None:
+        x, y, test = np.concatenate([x, test[0]]), _joined(y, test[1]), None
+    return Found(name, x, "arrays", _kind(x), None, y, given.weight, test, notes=given.notes)
+
+
+def _joined(y: np.ndarray | None, more: np.ndarray | None) -> np.ndarray | None:
+    return None if y is None or more is None else np.concatenate([y, more])
+
+
+def _table(path: Path, name: str, reading: Reading) -> Table:
+    from .table_files import read_table
+    from .tables import numbers, texts
+
+    table = read_table(path, delimiter=reading.delimiter, encoding=reading.encoding)
+    label, y, weight = None, None, None
+    known = table.column_names
+    if reading.label is not None and (reading.label in known or not reading.whole):
+        given, label = texts(table, reading.label)
+        y = given.astype(np.int64) if label.kind == "integer" else given
+        table = table.drop_columns([reading.label])
+    if reading.weight is not None:
+        weight = numbers(table, reading.weight)
+        table = table.drop_columns([reading.weight])
+    form = "parquet" if path.name.lower().endswith(".parquet") else "csv"
+    return Table(name, table, form, label, y, weight)
+
+
+def _kind(array: np.ndarray) -> Kind:
+    return "image" if array.ndim >= 3 else "table"
+
+
+def _idx_file(path: Path, name: str) -> Found:
+    array = read_idx(path)
+    if array.ndim < 2:
+        raise DataError(f"{path.name} holds labels or single numbers, not examples", where=str(path))
+    if array.shape[0] == 0:
+        raise DataError(f"0 examples in {path}", expected="at least 2")
+    return Found(name, array, "arrays", _kind(array))
+
+
+def _one(folder: Path, split: tuple[str, ...], kind: str) -> Path | None:
+    found = [p for p in sorted(folder.iterdir()) if p.is_file() and kind in p.name.lower() and "idx" in p.name.lower()]
+    found = [p for p in found if p.name.lower().startswith(split)]
+    if len({p.name.removesuffix(".gz") for p in found}) > 1:
+        names = ", ".join(p.name for p in found)
+        raise DataError(f"{folder} holds several files of {split[0]} {kind}: {names}", expected="one")
+    return found[0] if found else None
+
+
+def _idx_folder(folder: Path, name: str, reading: Reading) -> Found:
+    images = _one(folder, ("train",), "images")
+    if images is None:
+        files = [p for p in sorted(folder.iterdir()) if p.is_file() and "idx" in p.name.lower()]
+        if len(files) == 1:
+            return _idx_file(files[0], name)
+        raise DataError(
+            f"0 examples in {folder}",
+            expected="a file train-images-idx3-ubyte(.gz), or a single IDX file",
+        )
+    labels = _one(folder, ("train",), "labels")
+    test_images, test_labels = _one(folder, ("t10k", "test"), "images"), _one(folder, ("t10k", "test"), "labels")
+    x, y = read_idx(images), read_idx(labels) if labels else None
+    if test_images is None:
+        return Found(name, x, "arrays", _kind(x), None, y)
+    test = read_idx(test_images), read_idx(test_labels) if test_labels else None
+    if reading.whole:
+        return Found(name, np.concatenate([x, test[0]]), "arrays", _kind(x), None, _joined(y, test[1]))
+    return Found(name, x, "arrays", _kind(x), None, y, test=test)
