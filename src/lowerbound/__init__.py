@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .core.record import recorded
     from .core.spec import Column, DataSpec
     from .core.types import Batch, Latent, Trace
-    from .data import Data, Dataset, from_arrays, load_data
+    from .data import Data, Dataset, from_arrays, load_data, load_rows
     from .evaluation import Evaluation, active_units, evaluate, score
     from .ship import load, save
     from .train import Run, fit
@@ -36,6 +36,7 @@ _HOME = {
     "Column": "core.spec", "DataSpec": "core.spec",
     "Batch": "core.types", "Latent": "core.types", "Trace": "core.types",
     "Data": "data", "Dataset": "data", "from_arrays": "data", "load_data": "data",
+    "load_rows": "data",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "load": "ship", "save": "ship",
     "Run": "train", "fit": "train",
@@ -45,8 +46,8 @@ _MODULES = ("families", "groups", "networks", "objectives", "priors", "recipes")
 __all__ = [
     "VAE", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
     "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "evaluate", "families",
-    "fit", "from_arrays", "groups", "load", "load_data", "networks", "objectives", "priors", "recipe", "recipes",
-    "recorded", "save", "score",
+    "fit", "from_arrays", "groups", "load", "load_data", "load_rows", "networks", "objectives", "priors", "recipe",
+    "recipes", "recorded", "save", "score",
 ]  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Augmentation: exact flips, rotations against SciPy, bounds of shifts and crops."""
 
+import inspect
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,9 +170,7 @@ def test_amounts_out_of_range(amounts):
 
 
 def test_names_that_do_not_exist_and_no_names():
-    plain = getattr(Augment.__init__, "__wrapped__", Augment.__init__)
-    while hasattr(plain, "__wrapped__"):  # below the check of types, which users do not have
-        plain = plain.__wrapped__
+    plain: Any = inspect.unwrap(Augment.__init__)  # below the check of types, which users do not have
     with pytest.raises(UsageError, match=r"'mirror'\n.*shift, rotate, flip, crop"):
         plain(Augment.__new__(Augment), ("flip", "mirror"))
     with pytest.raises(UsageError, match=r"no augmentation is named\n.*shift, rotate, flip, crop"):

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from lowerbound.core.errors import LowerboundError
 from lowerbound.data.numpy_files import Arrays, read_arrays, read_npy, read_npz
 
-few = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+few = settings(
+    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 X, Y = np.arange(5 * 3 * 2, dtype=np.float32).reshape(5, 3, 2), np.array(["a", "b", "a", "\u05d0", "b"])
 
 

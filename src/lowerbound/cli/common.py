@@ -1,21 +1,28 @@
-"""What several commands share: parsing by tyro, finding a run's data, printing results."""
+"""What several commands share: their options, finding a run and its rows, saying and writing results."""
 
+import inspect
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import docstring_parser
 import tyro
 
 from ..core.errors import CorruptArtifact, DataError, UsageError
 from ..core.model import VAE, Show
-from ..data import Data, Dataset, load_data
-from ..data.dataset import SPLITS, SplitName
+from ..core.spec import DataSpec
+from ..data import BUILTIN, Data, Dataset, load_data, load_rows
+from ..data.checks import fingerprint
+from ..data.dataset import SplitName
+from ..data.images import Alpha
 from ..ship.files import read_json
 from ..train import open_run
 
 T = TypeVar("T")
+RUNS = Path("runs")
 
 
 @dataclass(kw_only=True)
@@ -26,6 +33,10 @@ class RunOptions:
     """A path, a name under runs/, or `last`."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    seed: int = 0
+    """Decides everything that is drawn."""
+    json: bool = False
+    """Print the result as JSON."""
 
 
 @dataclass(kw_only=True)
@@ -33,24 +44,73 @@ class RowsOptions(RunOptions):
     """Options of commands that read rows of data, too."""
 
     data: str | None = None
-    """Other data than the run's own: a name or a path."""
-    split: SplitName = "test"
-    """Which rows."""
+    """Other data than the run's own: a name or a path, read as the run's own were."""
+    split: SplitName | None = None
+    """Which rows: train, valid, test or all (default: test of the run's own data, all of other data)."""
+    seen: str | None = None
+    """What the encoder sees of the same examples, of a model trained on pairs."""
+    alpha: Alpha = "refuse"
+    """Transparent pixels of image files: refuse them, drop them, or lay them on white or black."""
+    skip_bad: bool = False
+    """Leave out image files that cannot be read."""
+    delimiter: str | None = None
+    """What separates the cells of a CSV file (default: found out)."""
+    encoding: str = "utf-8"
+    """Of a CSV file."""
 
 
 @dataclass(kw_only=True)
-class PictureOptions(RunOptions):
+class ShownOptions:
     """Options of commands that write what a model makes."""
 
-    show: Show = "mean"
-    """The mean of p(x|z), or a draw from it."""
+    show: Show | None = None
+    """The mean of p(x|z), or a draw from it (default: the mean; where rows of a table are sampled, a draw)."""
     out: Path | None = None
-    """File to write, without suffix (default: samples/ in the run folder)."""
+    """File to write: .png, .npz, .csv or .parquet, or a folder for one PNG each (default: samples/ in the run)."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run and rows of data as its model wants them."""
+
+    folder: Path
+    model: VAE
+    spec: DataSpec
+    rows: Dataset
 
 
 def parse(options: type[T], words: list[str], command: str) -> T:
     """Parse `words` into the dataclass `options`; its docstring is the help. A mistake exits with code 2."""
     return tyro.cli(options, args=words, prog=f"lowerbound {command}")
+
+
+def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> list[tuple[str, Any, Any]]:
+    """Return a function's arguments as fields of a dataclass, with its docstring's text as their help.
+
+    Args:
+        function: what the options are for.
+        without: arguments that are no options.
+    """
+    texts = {p.arg_name: p.description or "" for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
+    made = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in without:
+            continue
+        text = " ".join(texts.get(parameter.name, "").split())
+        made.append(option(parameter.name, parameter.annotation, text, default=parameter.default))
+    return made
+
+
+def option(name: str, kind: Any, text: str, **default: Any) -> tuple[str, Any, Any]:
+    """Return one field of a dataclass, with its help and, unless it must be given, its default."""
+    return name, Annotated[kind, tyro.conf.arg(help=text)], field(**default)
+
+
+def dataclass_of(name: str, fields: list[tuple[str, Any, Any]], doc: str, bases: tuple[type, ...] = ()) -> type:
+    """Return a keyword-only dataclass of these fields; `doc` is the help of the command."""
+    made = make_dataclass(name, fields, bases=bases, kw_only=True)
+    made.__doc__ = doc
+    return made
 
 
 def say(line: str) -> None:
@@ -74,6 +134,16 @@ def saved(where: Path, following: str) -> None:
     say(f"next:  {following}")
 
 
+def wrote(path: Path, following: str, *, as_json: bool, **facts: Any) -> int:
+    """Print the path a command wrote (with `as_json` an object with `path` and these facts), and what to do next."""
+    if as_json:
+        result_json({"path": str(path), **facts})
+    else:
+        result(str(path))
+    saved(path, following)
+    return 0
+
+
 def open_with_device(name: str, device: str) -> tuple[Path, VAE]:
     """Return folder and model of a run, the model on `device`."""
     from ..train.fit import pick_device
@@ -82,32 +152,100 @@ def open_with_device(name: str, device: str) -> tuple[Path, VAE]:
     return folder, model.to(pick_device(device))
 
 
-def rows_of(folder: Path, model: VAE, source: str | None, split: SplitName) -> Dataset:
-    """Return rows of the run's own data, or of `source`, as the model wants them.
+def open_model(options: RunOptions) -> tuple[Path, VAE, DataSpec]:
+    """Return folder, model and spec of the run the options name.
 
     Raises:
-        DataError: if the run's data cannot be loaded again, or the split is empty.
+        UsageError: if the model does not know its data.
+    """
+    folder, model = open_with_device(options.run, options.device)
+    return folder, model, spec_of(model)
+
+
+def open_rows(options: RowsOptions) -> Opened:
+    """Return the run and the rows the options name, on the run's device.
+
+    Raises:
+        DataError: if the data cannot be loaded or do not fit, or the split is empty.
+    """
+    folder, model, spec = open_model(options)
+    return Opened(folder, model, spec, rows_of(folder, model, options))
+
+
+def spec_of(model: VAE) -> DataSpec:
+    """Return the spec of a model.
+
+    Raises:
+        UsageError: if it has none.
     """
     if model.spec is None:
-        raise UsageError("the model does not know its data")
-    data = own_data(folder) if source is None else load_data(source, seed=model.spec.data_seed)
-    rows = data.split(split)
+        raise UsageError("the model does not know its data", fix="train it by a recipe, or give VAE a `spec`")
+    return model.spec
+
+
+def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
+    """Return rows of the run's own data, or of `options.data`, as the model wants them."""
+    spec = spec_of(model)
+    if options.data is None or _is_own(folder, options.data):
+        rows = own_data(folder).split(options.split or "test")
+    elif options.data in BUILTIN:
+        rows = load_data(options.data, seed=spec.data_seed).split(options.split or "all")
+    else:
+        rows = _new_rows(options, spec)
     if len(rows) == 0:
-        raise DataError(f"{data.spec.name} has 0 {split} examples", expected="one of " + ", ".join(SPLITS))
-    return rows.matching(model.spec).to(model.device)
+        raise DataError(f"{rows.spec.name} has 0 {rows.split} examples", expected="another --split")
+    return rows.matching(spec).to(model.device)
+
+
+def _new_rows(options: RowsOptions, spec: DataSpec) -> Dataset:
+    assert options.data is not None
+    if options.split not in (None, "all"):
+        data = load_data(
+            options.data, like=spec, seen=options.seen, seed=spec.data_seed, alpha=options.alpha,
+            skip_bad=options.skip_bad, delimiter=options.delimiter, encoding=options.encoding,
+        )  # fmt: skip
+        for line in data.notes:
+            say(line)
+        return data.split(options.split)
+    rows, notes = load_rows(
+        options.data, spec, seen=options.seen, alpha=options.alpha, skip_bad=options.skip_bad,
+        delimiter=options.delimiter, encoding=options.encoding,
+    )  # fmt: skip
+    for line in notes:
+        say(line)
+    return rows
+
+
+def _origin(folder: Path) -> dict[str, Any] | None:
+    described = read_json(folder / "data.json") if (folder / "data.json").exists() else {}
+    origin = described.get("origin") if isinstance(described, dict) else None
+    return origin if isinstance(origin, dict) else None
+
+
+def _is_own(folder: Path, source: str) -> bool:
+    origin = _origin(folder)
+    return origin is not None and origin.get("source") in (source, str(Path(source).resolve()))
 
 
 def own_data(folder: Path) -> Data:
-    """Load the data a run was trained on.
+    """Load the data a run was trained on, and say so if they have changed since.
 
     Raises:
         DataError: if they were arrays, or are no longer where they were.
     """
-    described = read_json(folder / "data.json") if (folder / "data.json").exists() else {}
-    origin = described.get("origin") if isinstance(described, dict) else None
-    if not isinstance(origin, dict):
+    origin = _origin(folder)
+    if origin is None:
         raise DataError(f"{folder} was not trained on data with a name or a path", fix="say which: --data NAME|PATH")
     try:
-        return load_data(**origin)
+        data = load_data(**origin)
     except TypeError as error:
         raise CorruptArtifact(f"the origin of the data makes no sense: {error}", where=f"{folder}/data.json") from error
+    before = read_json(folder / "data.json").get("fingerprint")
+    if before is not None and before != fingerprint(data):
+        say(f"warning: {origin['source']} has changed since {folder.name} was trained on it")
+    return data
+
+
+def default_show(show: Show | None, spec: DataSpec) -> Show:
+    """Return what to show of samples: the mean of images, draws of anything else, unless asked for."""
+    return show or ("mean" if spec.kind == "image" else "draw")

@@ -6,15 +6,15 @@ from pathlib import Path
 from ..core.errors import UsageError
 from ..data import load_data
 from ..evaluation import evaluate
-from ..explore.write import write_samples
+from ..explore.figures import sample_grid
+from ..explore.write import write_examples
 from ..recipes import vae
 from ..ship.files import write_json
 from ..train import fit
 from ..train.run import free_name
-from .common import parse, saved, say
+from .common import RUNS, parse, saved, say
 from .evaluate import show
 from .reconstruct import reconstruct
-from .train import RUNS
 
 LATENT_DIM = 20
 EPOCHS = 16
@@ -55,8 +55,10 @@ def command(words: list[str]) -> int:
     write_json(out / "eval" / "test.json", numbers.to_json())
     show(numbers, as_json=False)
     samples = run.model.sample(64, seed=options.seed)
-    say(f"samples:         {write_samples(out / 'samples' / 'samples-mean', samples, recipe.spec, 'mean')}")
-    made = reconstruct(run.model, rows, out / "samples" / "reconstructions-mean", 20, "mean", options.seed)
+    path = out / "samples" / "samples-mean.png"
+    say(f"samples:         {write_examples(path, samples, recipe.spec, lambda: sample_grid(samples, 'mean'))}")
+    path = out / "samples" / "reconstructions-mean.png"
+    made = reconstruct(run.model, rows.take(20), path, recipe.spec, "mean", options.seed)
     say(f"reconstructions: {made}")
     name = out.name if out.parent == RUNS else out
     saved(out, f"lowerbound train conv_vae --data mnist, or lowerbound sample {name} --show draw")

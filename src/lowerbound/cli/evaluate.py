@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from ..evaluation import Evaluation, evaluate
+from ..evaluation.likelihood import Units
 from ..ship.files import write_json
-from .common import RowsOptions, open_with_device, parse, result, result_json, rows_of, saved, say
+from .common import RowsOptions, open_rows, parse, result, result_json, saved, say
 
 
 @dataclass(kw_only=True)
@@ -13,21 +14,19 @@ class Evaluate(RowsOptions):
 
     num_samples: int = 100
     """K of the importance-sampled NLL."""
-    seed: int = 0
-    """Seed of the sampler."""
-    json: bool = False
-    """Print JSON."""
+    units: Units = "data"
+    """Densities of standardised columns in the data's own units, or in the model's."""
 
 
 def command(words: list[str]) -> int:
     """Run `lowerbound evaluate`."""
     options = parse(Evaluate, words, "evaluate")
-    folder, model = open_with_device(options.run, options.device)
-    rows = rows_of(folder, model, options.data, options.split)
-    say(f"{folder.name}: {len(rows):,} {options.split} examples of {rows.spec.name}, K = {options.num_samples}")
-    numbers = evaluate(model, rows, num_samples=options.num_samples, seed=options.seed)
+    opened = open_rows(options)
+    rows, folder = opened.rows, opened.folder
+    say(f"{folder.name}: {len(rows):,} {rows.split} examples of {rows.spec.name}, K = {options.num_samples}")
+    numbers = evaluate(opened.model, rows, num_samples=options.num_samples, seed=options.seed, units=options.units)
     (folder / "eval").mkdir(exist_ok=True)
-    name = options.split if options.data is None else f"{rows.spec.name}-{options.split}"
+    name = rows.split if options.data is None else f"{rows.spec.name}-{rows.split}"
     path = folder / "eval" / f"{name}.json"
     write_json(path, numbers.to_json())
     show(numbers, as_json=options.json)

@@ -17,11 +17,24 @@ from ..core.errors import LowerboundError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "train a VAE on MNIST, evaluate it and draw pictures"),
+    "data": ("data", "list the data sets, or inspect one: lowerbound data photos/"),
+    "recipes": ("recipes", "list the recipes, or show one"),
     "train": ("train", "train a recipe: lowerbound train vae --data mnist"),
+    "resume": ("resume", "go on with a stopped run, or give a finished one more epochs"),
     "evaluate": ("evaluate", "ELBO, distortion, rate, NLL and bits/dim of a run"),
+    "score": ("score", "nats of each row of data"),
     "sample": ("sample", "draw new examples from a run"),
     "reconstruct": ("reconstruct", "encode and decode examples by a run"),
-    "recipes": ("recipes", "list the recipes, or show one"),
+    "denoise": ("denoise", "clean corrupted or hazy examples by a run"),
+    "encode": ("encode", "codes of examples"),
+    "decode": ("decode", "examples from codes"),
+    "interpolate": ("interpolate", "examples on the way from one to another"),
+    "traverse": ("traverse", "examples along single latent dimensions"),
+    "manifold": ("manifold", "the grid of examples that two latent dimensions span"),
+    "runs": ("runs", "list the runs"),
+    "compare": ("compare", "two or more runs side by side"),
+    "report": ("report", "one HTML file about a run"),
+    "export-config": ("export_config", "the options of a run or recipe as a file for train --config"),
 }
 USAGE = "\n".join(
     [
@@ -30,7 +43,7 @@ USAGE = "\n".join(
         "Train, evaluate, explore and ship variational autoencoders.",
         "",
         "commands:",
-        *(f"  {name:<13}{text}" for name, (_, text) in COMMANDS.items()),
+        *(f"  {name:<15}{text}" for name, (_, text) in COMMANDS.items()),
         "",
         "lowerbound COMMAND --help tells more. RUN is a path, a name under runs/, or `last`.",
         "Results go to standard output, talk to standard error.",

@@ -1,38 +1,45 @@
-"""`lowerbound reconstruct RUN`: examples beside what the model makes of them."""
+"""`lowerbound reconstruct RUN`: examples and what the model makes of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..core.model import VAE, Show
+from ..core.spec import DataSpec
 from ..data.dataset import Dataset
-from ..explore.write import write_reconstructions
-from .common import PictureOptions, RowsOptions, open_with_device, parse, result, rows_of, saved
+from ..explore.figures import reconstruction_grid
+from ..explore.write import target, write_examples
+from .common import RowsOptions, ShownOptions, open_rows, parse, wrote
 
 
 @dataclass(kw_only=True)
-class Reconstruct(PictureOptions, RowsOptions):
-    """Encode examples, take the posterior's mean, decode it: originals beside reconstructions (PNG or CSV)."""
+class Reconstruct(ShownOptions, RowsOptions):
+    """Encode examples, take the posterior's mean, decode it: images beside their originals, rows with their columns."""
 
-    num: int = 20
-    """How many, from the first on."""
-    seed: int = 0
-    """Seed of the draw."""
+    num: int | None = None
+    """How many, from the first on (default: 20 images on a sheet, else all rows)."""
 
 
 def command(words: list[str]) -> int:
     """Run `lowerbound reconstruct`."""
     options = parse(Reconstruct, words, "reconstruct")
-    folder, model = open_with_device(options.run, options.device)
-    rows = rows_of(folder, model, options.data, options.split)
-    out = options.out or folder / "samples" / f"reconstructions-{options.show}"
-    path = reconstruct(model, rows, out, options.num, options.show, options.seed)
-    result(str(path))
-    saved(path, f"lowerbound evaluate {options.run}")
-    return 0
+    opened = open_rows(options)
+    show = options.show or "mean"
+    path = target(options.out, opened.folder / "samples" / f"reconstructions-{show}", opened.spec)
+    sheet = path.suffix.lower() == ".png"
+    rows = opened.rows.take(options.num or 20 if sheet or options.num is not None else len(opened.rows))
+    reconstruct(opened.model, rows, path, opened.spec, show, options.seed)
+    return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), show=show)
 
 
-def reconstruct(model: VAE, rows: Dataset, out: Path, num: int, show: Show, seed: int) -> Path:
-    """Write the first `num` rows and their reconstructions; returns the path."""
-    batch = rows.take(num).batch(slice(None))
-    made = model.reconstruct(batch.x, batch.y, show=show, seed=seed)
-    return write_reconstructions(out, batch.x, made, rows.spec, show)
+def reconstruct(model: VAE, rows: Dataset, path: Path, spec: DataSpec, show: Show, seed: int) -> Path:
+    """Write reconstructions of all rows to `path` (beside the originals on a sheet); returns the path."""
+    made, originals = [], []
+    for i, batch in enumerate(rows.blocks(1000)):
+        originals.append(batch.x.cpu())
+        seen = batch.x if batch.seen is None else batch.seen
+        made.append(model.reconstruct(seen, batch.y, batch.mask, show=show, seed=seed + i).cpu())
+    x, original = torch.cat(made), torch.cat(originals)
+    more = {"original": original}
+    return write_examples(path, x, spec, lambda: reconstruction_grid(original, x, show), y=rows.y, more=more)

@@ -7,40 +7,40 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.model import VAE
-from ..explore.write import write_samples
-from .common import PictureOptions, open_with_device, parse, result, saved, say
+from ..explore.figures import sample_grid
+from ..explore.write import target, write_examples
+from .common import RunOptions, ShownOptions, default_show, open_model, parse, say, spec_of, wrote
 
 
 @dataclass(kw_only=True)
-class Sample(PictureOptions):
-    """Draw z from the prior and decode it: a grid of images (PNG), or rows of other data (CSV)."""
+class Sample(ShownOptions, RunOptions):
+    """Draw z from the prior and decode it: a grid of images, or rows with the columns of the data."""
 
     num: int = 64
     """How many."""
     label: str | None = None
     """The class to draw, of a conditional model (default: each in turn)."""
-    seed: int = 0
-    """Seed of z and of the draw."""
+    temperature: float = 1.0
+    """Multiplies the prior's standard deviation: below 1 nearer to its mean."""
 
 
 def command(words: list[str]) -> int:
     """Run `lowerbound sample`."""
     options = parse(Sample, words, "sample")
-    folder, model = open_with_device(options.run, options.device)
-    y = labels(model, options.label, options.num)
+    folder, model, spec = open_model(options)
+    show = default_show(options.show, spec)
+    path = target(options.out, folder / "samples" / f"samples-{show}", spec)
+    classes = label_numbers(model, options.label, options.num)
+    y = None if classes is None else one_hot(model, classes)
     if not model.has_density:
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
-    samples = model.sample(options.num, y, show=options.show, seed=options.seed)
-    default = folder / "samples" / f"samples-{options.show}"
-    assert model.spec is not None
-    path = write_samples(options.out or default, samples, model.spec, options.show)
-    result(str(path))
-    saved(path, f"lowerbound reconstruct {options.run}")
-    return 0
+    made = model.sample(options.num, y, temperature=options.temperature, show=show, seed=options.seed)
+    write_examples(path, made, spec, lambda: sample_grid(made, show), y=classes)
+    return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
 
 
-def labels(model: VAE, label: str | None, num: int) -> Tensor | None:
-    """Return one-hot labels `[num, C]` for a conditional model: the class asked for, or each in turn.
+def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:
+    """Return class numbers `[num]` for a conditional model: the class asked for, or each in turn.
 
     Raises:
         UsageError: if the model has no such class, or reads no condition.
@@ -52,7 +52,11 @@ def labels(model: VAE, label: str | None, num: int) -> Tensor | None:
         return None
     if label is not None and label not in spec.classes:
         raise UsageError(f"there is no class {label!r} in {spec.name}", expected=", ".join(spec.classes))
-    index = torch.arange(num) % spec.num_classes
     if label is not None:
-        index = torch.full((num,), spec.classes.index(label))
-    return torch.eye(spec.num_classes)[index].to(model.device)
+        return torch.full((max(num, 0),), spec.classes.index(label))
+    return torch.arange(max(num, 0)) % spec.num_classes
+
+
+def one_hot(model: VAE, classes: Tensor) -> Tensor:
+    """Return one-hot labels `[N, C]` on the model's device."""
+    return torch.eye(spec_of(model).num_classes)[classes].to(model.device)

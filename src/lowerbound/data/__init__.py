@@ -4,6 +4,6 @@ from ..core.spec import DataSpec
 from .arrays import from_arrays
 from .builtin import BUILTIN
 from .dataset import Data, Dataset
-from .load import load_data
+from .load import load_data, load_rows
 
-__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "load_data"]
+__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "load_data", "load_rows"]

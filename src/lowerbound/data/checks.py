@@ -72,6 +72,16 @@ def _repeats(data: Data) -> list[str]:
     return [f"{leaked} of {len(data.test)} test rows are also training rows: test numbers will look too good"]
 
 
+def fingerprint(data: Data) -> str:
+    """Return a digest of all rows, masks, labels, weights and what is seen, by which changed data are noticed."""
+    digest = blake2b(digest_size=16)
+    for rows in (data.train, data.valid, data.test):
+        for tensor in (rows.x, rows.y, rows.seen, rows.mask, rows.weight):
+            if tensor is not None:
+                digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+    return digest.hexdigest()
+
+
 def repeated(rows: Dataset) -> int:
     """Return how many rows repeat an earlier one."""
     return len(rows) - len(set(_digests(rows)))

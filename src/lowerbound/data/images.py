@@ -106,7 +106,7 @@ def has_images(folder: Path) -> bool:
         below: list[Path] = []
         for here in level:
             for path in _visible(here):
-                if path.is_dir():
+                if _is_folder(path):
                     below.append(path)
                 elif is_image(path):
                     return True
@@ -121,6 +121,13 @@ def _visible(folder: Path) -> list[Path]:
         return []
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no right to look: whoever opens it is told
+        return False
+
+
 def split_folders(folder: Path) -> dict[str, Path]:
     """Return the sub-folders that are splits by name: train, and valid and test where there are such.
 
@@ -129,7 +136,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: if two are one split, or if "train" may as well be a class, beside other folders of images alone.
     """
-    inside = [p for p in _visible(folder) if p.is_dir()]
+    inside = [p for p in _visible(folder) if _is_folder(p)]
     found = {split: [p for p in inside if p.name.lower() in names] for split, names in _SPLITS.items()}
     if not found["train"]:
         return {}
@@ -206,7 +213,7 @@ def _check_options(size: tuple[int, int] | None, channels: int | None, alpha: st
 
 def _listed(path: Path) -> tuple[Path, list[str], list[str]]:
     """Return the folder, the images in it and notes on what else is there."""
-    if not path.is_dir():
+    if not _is_folder(path):
         return path.parent, [path.name], []
     try:
         files, left = _walk(path)
@@ -243,9 +250,8 @@ def _walk(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
         seen.add((stat.st_dev, stat.st_ino))
         for path in sorted((folder / inside).iterdir(), reverse=True):
             name = f"{inside}/{path.name}" if inside else path.name
-            is_folder = path.is_dir()
-            kind = hidden if path.name.startswith(".") else todo if is_folder else files if is_image(path) else others
-            kind.append(name)
+            kept = todo if _is_folder(path) else files if is_image(path) else others
+            (hidden if path.name.startswith(".") else kept).append(name)
     left = {"files that are no images": others, "hidden files": hidden, "links to folders read already": again}
     return sorted(files), {what: sorted(names) for what, names in left.items()}
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -60,7 +61,7 @@ class Arrays:
 @dataclass(frozen=True)
 class _Header:
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     dtype: np.dtype
     length: int  # of the header, in bytes
 
@@ -85,8 +86,7 @@ def read_npy(path: Path) -> np.ndarray:
         _check_length(header, size - header.length, name, where)
         if not header.nbytes:  # nothing to map
             return np.zeros(header.shape, header.dtype.newbyteorder("="))
-        order = "F" if header.order == "F" else "C"
-        array = np.memmap(path, header.dtype, "c", offset=header.length, shape=header.shape, order=order)
+        array = np.memmap(path, header.dtype, "c", header.length, header.shape, header.order)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
     return array.astype(header.dtype.newbyteorder("="), copy=False)
@@ -119,10 +119,12 @@ def _header(head: bytes, what: str, where: str) -> _Header:
             fix="save or download it again",
         ) from error
     shape = tuple(int(size) for size in shape)
-    elements = prod(max(size, 1) for size in shape)  # beside an axis of 0, too
-    if len(shape) > _MAX_AXES or any(size < 0 for size in shape) or elements * dtype.itemsize > _MAX_BYTES:
-        text = f"{shape}" if len(shape) <= _MAX_AXES else f"{len(shape)} axes"
-        raise DataError(f"the header of {what} claims the shape {text[:120]}", where=where, fix="save it again")
+    nbytes = prod(max(size, 1) for size in shape) * dtype.itemsize  # beside an axis of 0, too
+    if len(shape) > _MAX_AXES or any(size < 0 for size in shape) or nbytes > _MAX_BYTES:
+        # Python does not print whole numbers of thousands of digits
+        fits = len(shape) <= _MAX_AXES and all(abs(size) < 1 << 64 for size in shape)
+        text = f"the shape {shape}" if fits else f"an impossible shape of {len(shape)} axes"
+        raise DataError(f"the header of {what} claims {text}", where=where, fix="save it again")
     return _Header(shape, "F" if fortran else "C", dtype, stream.tell())
 
 
@@ -214,7 +216,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np
         if int(codes.max()) > 0x10FFFF:
             raise DataError(f"{what} holds text with impossible characters", where=where, fix="save it again")
     array = np.frombuffer(body, header.dtype) if body else np.zeros(0, header.dtype)
-    array = array.reshape(header.shape, order="F" if header.order == "F" else "C")
+    array = array.reshape(header.shape, order=header.order)
     return array.astype(header.dtype.newbyteorder("="), copy=False)
 
 

@@ -9,8 +9,9 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -79,24 +80,25 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
     try:
         with path.open("rb") as raw:
             table = _read_parquet(raw, path) if name.endswith(".parquet") else _read_csv(raw, path, delimiter, encoding)
-    except UnicodeError as error:
-        raise _not_encoded(path, encoding) from error
-    except _DAMAGED as error:
-        raise DataError(f"{path.name} is damaged: {error}", where=where, fix="download it again") from error
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{path.name} is damaged or no table: {shown(str(error), 300)}",
-            where=where,
-            fix="write or download it again",
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror or shown(str(error), 300)}", where=where, fix="check the file"
-        ) from error
+    except (pa.ArrowException, UnicodeError, OSError, *_DAMAGED) as error:
+        raise _unreadable(error, path, encoding) from error
     check_names(table.column_names, where)
     if not table.num_rows:
         raise _no_examples(path)
     return table
+
+
+def _unreadable(error: BaseException, path: Path, encoding: str) -> DataError:
+    """Return what went wrong while a file was read as an error of ours."""
+    if isinstance(error, UnicodeError):
+        return _not_encoded(path, encoding)
+    if isinstance(error, OSError) and error.strerror:  # Arrow's own complaints may be OSErrors without
+        return DataError(f"{path} cannot be read: {error.strerror}", where=str(path), fix="check the file")
+    return DataError(
+        f"{path.name} is damaged or no table: {shown(str(error), 300)}",
+        where=str(path),
+        fix="write or download it again",
+    )
 
 
 def _no_examples(path: Path) -> DataError:
@@ -110,7 +112,7 @@ def _not_encoded(path: Path, encoding: str, column: str = "") -> DataError:
     return DataError(f"{what} is not {label}", where=str(path), fix=fix)
 
 
-def _read_parquet(raw: BinaryIO, path: Path) -> pa.Table:
+def _read_parquet(raw: BufferedIOBase, path: Path) -> pa.Table:
     if not raw.read(1):
         raise _no_examples(path)
     file = pq.ParquetFile(raw, page_checksum_verification=True)
@@ -127,7 +129,7 @@ def _read_parquet(raw: BinaryIO, path: Path) -> pa.Table:
     return table
 
 
-def _read_csv(raw: BinaryIO, path: Path, delimiter: str | None, encoding: str) -> pa.Table:
+def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str) -> pa.Table:
     _check_options(delimiter, encoding)
     stream = _unpacked(raw, path)
     first = stream.read(4)
@@ -164,7 +166,7 @@ def _check_options(delimiter: str | None, encoding: str) -> None:
         ) from error
 
 
-def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+def _unpacked(raw: BufferedIOBase, path: Path) -> BufferedIOBase:
     """Return the file's bytes unpacked, after checking what a packed file unpacks to: nothing of it is kept."""
     packed = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
@@ -174,7 +176,7 @@ def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
     if not packed:
         _check_size(size, path)
         return raw
-    stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+    stream = gzip.GzipFile(fileobj=cast(Any, raw))
     size = 0
     while piece := stream.read(1 << 20):
         size += len(piece)
@@ -209,12 +211,12 @@ def _is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 
-def _text(stream: BinaryIO, encoding: str) -> io.TextIOWrapper:
+def _text(stream: BufferedIOBase, encoding: str) -> io.TextIOWrapper:
     encoding = "utf-8-sig" if _is_utf8(encoding) else encoding  # drops the mark
-    return io.TextIOWrapper(cast(io.BufferedReader, stream), encoding, newline="")
+    return io.TextIOWrapper(cast(Any, stream), encoding, newline="")
 
 
-def _check_head(stream: BinaryIO, path: Path, delimiter: str | None, encoding: str) -> str:
+def _check_head(stream: BufferedIOBase, path: Path, delimiter: str | None, encoding: str) -> str:
     """Check the header line and return the delimiter."""
     text = _text(stream, encoding)
     head = text.read(1 << 16)
@@ -280,19 +282,20 @@ def _delimiter_of(head: str, *, whole: bool) -> tuple[str, bool]:
     return best, finest[0]
 
 
-def _bad_line(stream: BinaryIO, path: Path, delimiter: str, encoding: str, message: str) -> DataError:
+def _bad_line(stream: BufferedIOBase, path: Path, delimiter: str, encoding: str, message: str) -> DataError:
     """Return the error of a CSV that cannot be parsed, with the line where one is longer or shorter than the header."""
     expected = 0
     try:
-        for line, row in _numbered(stream, delimiter, encoding):
-            expected = expected or len(row)
-            if len(row) != expected:
-                return DataError(
-                    f"line {line:,} of {path.name} has {len(row):,} fields",
-                    where=str(path),
-                    expected=f"{expected:,}, as in the header",
-                    fix="correct the line, put text that holds the delimiter in quotes, or give the right --delimiter",
-                )
+        with _text(stream, encoding) as text:
+            for line, row in _numbered(text, delimiter):
+                expected = expected or len(row)
+                if len(row) != expected:
+                    return DataError(
+                        f"line {line:,} of {path.name} has {len(row):,} fields",
+                        where=str(path),
+                        expected=f"{expected:,}, as in the header",
+                        fix="correct the line, quote text that holds the delimiter, or give the right --delimiter",
+                    )
     except csv.Error:  # a cell that Python's reader finds too long
         message = "straddling"
     if "straddling" in message:
@@ -304,9 +307,9 @@ def _bad_line(stream: BinaryIO, path: Path, delimiter: str, encoding: str, messa
     return DataError(f"{path.name} cannot be read as CSV: {shown(message, 300)}", where=str(path), fix="check the file")
 
 
-def _numbered(stream: BinaryIO, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV that are not blank, each with the line of the file it starts on."""
-    reader, line = csv.reader(_text(stream, encoding), delimiter=delimiter), 1
+    reader, line = csv.reader(text, delimiter=delimiter), 1
     for row in reader:
         if row:
             yield line, row
@@ -318,8 +321,8 @@ def _check_end(table: pa.Table, path: Path, encoding: str) -> None:
     last = table.column(table.num_columns - 1)
     if not pa.types.is_string(last.type) or not table.num_rows or "\n" not in (last[-1].as_py() or ""):
         return
-    with path.open("rb") as raw:
-        text, tail = _text(_unpacked(raw, path), encoding), ""
+    tail = ""
+    with path.open("rb") as raw, _text(_unpacked(raw, path), encoding) as text:
         while piece := text.read(1 << 20):
             tail = tail[-9:] + piece
     if not tail.rstrip("\r\n\t ").endswith('"'):
@@ -356,11 +359,11 @@ def write_table(table: pa.Table, path: Path) -> Path:
     return path
 
 
-def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
+def _write_parquet(table: pa.Table, file: BufferedIOBase) -> None:
     pq.write_table(table, file, write_page_checksum=True)
 
 
-def _write_csv(table: pa.Table, file: BinaryIO) -> None:
+def _write_csv(table: pa.Table, file: BufferedIOBase) -> None:
     table = pa.table([_plain(column) for column in table.columns], names=table.column_names)
     if table.num_columns > 1 or not table.column(0).null_count:
         pacsv.write_csv(table, file)

@@ -97,12 +97,13 @@ def _check_known(asked: Sequence[str], names: Sequence[str], where: str) -> None
     unknown = [name for name in asked if name not in have]
     if not unknown:
         return
-    near = difflib.get_close_matches(unknown[0], names[:1000], 1)
+    lower = {name.lower(): name for name in names[:1000]}
+    near = [lower[m] for name in unknown[:5] for m in difflib.get_close_matches(name.lower(), lower, 1)]
     raise DataError(
         f"the table has no column {', '.join(shown(name) for name in unknown[:20])}",
         where=where,
         expected=f"columns of it: {listed(names)}",
-        fix=f"did you mean {shown(near[0])}?" if near else "",
+        fix=f"did you mean {', '.join(shown(name) for name in dict.fromkeys(near))}?" if near else "",
     )
 
 

@@ -1,62 +1,201 @@
-"""Write generated examples as people use them: images as a PNG grid, other data as CSV."""
+"""Write examples as they came: images as PNG, arrays as NPZ, tables as CSV or Parquet with their own columns."""
 
-import csv
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ..core.model import Show
+from ..core.errors import DataError, UsageError
 from ..core.spec import DataSpec
-from .figures import reconstruction_grid, sample_grid
+from ..data.images import write_images
+from ..data.numpy_files import read_arrays
+
+SUFFIXES = (".png", ".npz", ".csv", ".parquet")
 
 
-def _named(path: Path, suffix: str) -> Path:
-    return path if path.suffix == suffix else path.with_name(path.name + suffix)
-
-
-def _rows(path: Path, header: list[str], values: Tensor) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(values.cpu().tolist())
-
-
-def write_samples(path: Path, samples: Tensor, spec: DataSpec, show: Show) -> Path:
-    """Write samples to `path` with the suffix that suits the data (.png or .csv); returns the path.
+def target(out: Path | None, default: Path, spec: DataSpec) -> Path:
+    """Return the file (or folder of images) to write: `out`, or `default` with the suffix in which the data came.
 
     Args:
-        path: where, without suffix.
-        samples: `[N, *shape]` in model units.
-        spec: what they are.
-        show: whether they are means or draws.
+        out: what the user asked for: a file with a suffix, or without one; a folder, which ends in / or exists.
+        default: file to write without `out`, without suffix.
+        spec: what is written.
+
+    Raises:
+        UsageError: if the suffix is unknown, or the data cannot be written so.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if spec.kind == "image":
-        path = _named(path, ".png")
-        sample_grid(samples, show).save(path)
-        return path
-    path = _named(path, ".csv")
-    _rows(path, [f"x{i}" for i in range(spec.dims)], samples.flatten(1))
+    usual = ".png" if spec.kind == "image" else ".parquet" if spec.form == "parquet" else ".csv"
+    if out is None:
+        return default.with_name(default.name + usual)
+    if spec.kind == "image" and out.is_dir():
+        return out
+    suffix = out.suffix.lower()
+    if suffix in SUFFIXES:
+        wrong = (".csv", ".parquet") if spec.kind == "image" else (".png",)
+        if suffix in wrong:
+            fit = [s for s in SUFFIXES if s not in wrong]
+            raise UsageError(f"{spec.name} cannot be written as {suffix}", expected=", ".join(fit))
+        return out
+    return out.with_name(out.name + usual)
+
+
+def write_examples(
+    path: Path,
+    x: Tensor,
+    spec: DataSpec,
+    sheet: Callable[[], Image.Image],
+    *,
+    y: Tensor | None = None,
+    more: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write examples to `path`, which `target` gave: the data's units, types, axes and column names.
+
+    Args:
+        path: a .png sheet, a folder of one PNG each, .npz, .csv or .parquet.
+        x: `[N, *shape]` in model units.
+        spec: what they are.
+        sheet: draws the sheet of a .png file.
+        y: labels `[N]` as numbers, written beside x.
+        more: further arrays of an .npz file.
+
+    Raises:
+        UsageError: if the folder cannot be made.
+    """
+    _make(path.parent)
+    if path.is_dir():
+        write_images(path, to_bytes(x))
+    elif path.suffix.lower() == ".png":
+        sheet().save(path)
+    elif path.suffix.lower() == ".npz":
+        arrays = {"x": to_array(x, spec), **{k: v.cpu().numpy() for k, v in (more or {}).items()}}
+        if y is not None:
+            arrays["y"] = np.asarray(spec.classes)[y.cpu().numpy()]
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+    else:
+        _write_table(path, x, spec, y)
     return path
 
 
-def write_reconstructions(path: Path, originals: Tensor, reconstructions: Tensor, spec: DataSpec, show: Show) -> Path:
-    """Write originals and reconstructions to `path` with the suffix that suits the data; returns the path.
+def to_bytes(x: Tensor) -> np.ndarray:
+    """Return images `[N, C, H, W]` in [0, 1] as bytes 0..255."""
+    return (x.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
-    Args:
-        path: where, without suffix.
-        originals: `[N, *shape]` in model units.
-        reconstructions: the same shape.
-        spec: what they are.
-        show: whether the reconstructions are means or draws.
+
+def to_array(x: Tensor, spec: DataSpec) -> np.ndarray:
+    """Return examples as arrays like those that came in: whole numbers where those were, in their layout and units."""
+    values = x.detach().cpu().float()
+    if spec.columns:
+        return _units(values, spec)
+    if spec.kind != "image":
+        return values.numpy()
+    if spec.layout == "hw":
+        values = values.squeeze(1)
+    if spec.layout == "hwc":
+        values = values.permute(0, 2, 3, 1)
+    if not spec.resolution:
+        return values.numpy()
+    return (values.clamp(0, 1) / spec.resolution).round().to(torch.uint8).numpy()
+
+
+def _units(values: Tensor, spec: DataSpec) -> np.ndarray:
+    """Return all columns of a numeric table `[N, D]` in the data's units, constants put back."""
+    from ..data.tables import to_table
+
+    table = to_table(values.numpy(), spec.columns)
+    types = {str(t) for t in table.schema.types}
+    columns = [table.column(i).to_numpy(zero_copy_only=False) for i in range(table.num_columns)]
+    return np.stack(columns, 1) if len(types) == 1 else np.stack([np.asarray(c, np.float64) for c in columns], 1)
+
+
+def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> None:
+    import pyarrow as pa
+
+    from ..data.table_files import write_table
+    from ..data.tables import arrow_column, to_table
+
+    values = x.detach().cpu().float().flatten(1).numpy()
+    if spec.columns:
+        table = to_table(values, spec.columns)
+    else:
+        table = pa.table({f"x{i}": values[:, i] for i in range(values.shape[1])})
+    if y is not None and spec.label is not None:
+        names = [spec.classes[i] for i in y.tolist()]
+        table = table.append_column(spec.label.name, arrow_column(names, spec.label))
+    write_table(table, path)
+
+
+def write_values(path: Path, columns: Mapping[str, np.ndarray]) -> Path:
+    """Write numbers or names, one array `[N]` or `[N, D]` each, as .npz, .csv or .parquet (there `[N, D]` as name0...).
+
+    Raises:
+        UsageError: if the suffix is another one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if spec.kind == "image":
-        path = _named(path, ".png")
-        reconstruction_grid(originals, reconstructions, show).save(path)
+    import pyarrow as pa
+
+    from ..data.table_files import write_table
+
+    _make(path.parent)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        np.savez_compressed(path, allow_pickle=False, **columns)
         return path
-    path = _named(path, ".csv")
-    header = [f"x{i}" for i in range(spec.dims)] + [f"reconstructed_x{i}" for i in range(spec.dims)]
-    _rows(path, header, torch.cat([originals.flatten(1), reconstructions.flatten(1)], 1))
+    if suffix not in (".csv", ".parquet"):
+        raise UsageError(f"numbers cannot be written as {suffix or path.name}", expected=".npz, .csv or .parquet")
+    flat: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        if values.ndim == 1:
+            flat[name] = values
+        else:
+            flat |= {f"{name}{i}": column for i, column in enumerate(values.reshape(len(values), -1).T)}
+    write_table(pa.table({name: pa.array(np.ascontiguousarray(values)) for name, values in flat.items()}), path)
     return path
+
+
+def read_codes(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Read codes `[N, *shape]` from .npz or .npy (z, or the only array), or the columns z0, z1, ... of a table.
+
+    Raises:
+        DataError: if there are none, of another shape, or not finite.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {str(path)!r}", fix="write codes first: lowerbound encode RUN")
+    size = int(np.prod(shape))
+    table = path.suffix.lower() in (".csv", ".parquet")
+    values = _code_columns(path, size) if table else _code_array(path)
+    if values.shape[0] == 0 or values.size != values.shape[0] * size:
+        raise DataError(f"{path.name} holds codes of shape {values.shape}", expected=f"[N, {size}]")
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise DataError(f"{path.name} has {bad} codes that are not finite", expected="numbers")
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32).copy()).reshape(-1, *shape)
+
+
+def _code_array(path: Path) -> np.ndarray:
+    from ..data.numpy_files import read_npz
+
+    if path.suffix.lower() == ".npz":
+        held = read_npz(path)
+        if "z" in held:
+            return held["z"]
+    return read_arrays(path).x
+
+
+def _code_columns(path: Path, size: int) -> np.ndarray:
+    from ..data.table_files import read_table
+
+    table = read_table(path)
+    wanted = [f"z{i}" for i in range(size)]
+    lost = [name for name in wanted if name not in table.column_names]
+    if lost:
+        raise DataError(f"{path.name} has no column {lost[0]}", expected=f"z0 to z{size - 1}")
+    return np.stack([table.column(name).to_numpy().astype(np.float64) for name in wanted], 1)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be a folder: {error.strerror}", fix="choose another --out") from error

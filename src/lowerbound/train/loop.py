@@ -18,6 +18,7 @@ from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
 from ..data.augment import Augment
+from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
 from ..ship.save import save
 from .checkpoint import State, save_checkpoint
@@ -60,7 +61,13 @@ class Loop:
 
     def __init__(self, recipe: Recipe, data: Data, seed: int, device: torch.device, precision: Precision) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
-        self.precision, self.origin = precision, data.origin
+        self.precision = precision
+        self.about_data = {
+            "origin": data.origin,
+            "fingerprint": fingerprint(data),
+            "notes": list(data.notes),
+            "warnings": list(data.warnings),
+        }
         self.folder: RunFolder | None = None
         self.log = Listeners([])
         self.found = (*data.notes, *(f"warning: {line}" for line in data.warnings))
@@ -143,7 +150,7 @@ class Loop:
         }  # fmt: skip
         if self.folder is not None:
             facts_of_machine = environment(self.seed, self.device, self.precision)
-            self.folder.describe(self.recipe, spec, self.origin, facts_of_machine)
+            self.folder.describe(self.recipe, spec, self.about_data, facts_of_machine)
             self.folder.status("running", epoch=0, step=0)
         self.log.event("start", **facts)
         self.log.say(

@@ -76,12 +76,10 @@ class RunFolder:
         self.path = path
         self.started = time.time()
 
-    def describe(
-        self, recipe: Recipe, spec: DataSpec, origin: dict[str, Any] | None, environment: dict[str, Any]
-    ) -> None:
-        """Write what is known before the first step."""
+    def describe(self, recipe: Recipe, spec: DataSpec, data: dict[str, Any], environment: dict[str, Any]) -> None:
+        """Write what is known before the first step; `data` says where the rows came from and what was found."""
         write_json(self.path / "recipe.json", recipe.describe())
-        write_json(self.path / "data.json", {"origin": origin, "spec": describe(spec)["args"]})
+        write_json(self.path / "data.json", {**data, "spec": describe(spec)["args"]})
         write_json(self.path / "env.json", environment)
         write_text(self.path / "command.txt", shlex.join(sys.argv) + "\n")
 
