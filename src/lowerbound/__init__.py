@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .data import Data, Dataset, from_arrays, load_data, load_rows
     from .evaluation import Evaluation, active_units, evaluate, score
     from .ship import load, save
-    from .train import Run, fit
+    from .train import Run, fit, resume
 
 _HOME = {
     "LowerboundError": "core.errors",
@@ -39,7 +39,7 @@ _HOME = {
     "load_rows": "data",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "load": "ship", "save": "ship",
-    "Run": "train", "fit": "train",
+    "Run": "train", "fit": "train", "resume": "train",
 }  # fmt: skip
 _MODULES = ("families", "groups", "networks", "objectives", "priors", "recipes")
 
@@ -47,7 +47,7 @@ __all__ = [
     "VAE", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
     "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "evaluate", "families",
     "fit", "from_arrays", "groups", "load", "load_data", "load_rows", "networks", "objectives", "priors", "recipe",
-    "recipes", "recorded", "save", "score",
+    "recipes", "recorded", "resume", "save", "score",
 ]  # fmt: skip
 
 

@@ -2,46 +2,117 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import docstring_parser
 
-from ..core.recipe import RecipeFunction
-from ..data import load_data
+from ..core.errors import UsageError
+from ..core.recipe import Recipe, RecipeFunction, Training
+from ..data import Data, load_data
 from ..recipes import find
-from ..train import fit
+from ..train import fit, open_run
+from ..train.predict import predict
 from ..train.run import Run, free_name
 from .common import RUNS, dataclass_of, option, options_of, parse, result, saved, say
+from .config import Config, read_config, to_yaml, words_of
 from .recipes import listing
 
 DATA = ("like", "seed", "source")
-FIT = ("data", "listeners", "out", "progress", "recipe")
+FIT = ("data", "init", "listeners", "out", "progress", "recipe")
 
 
 def command(words: list[str]) -> int:
     """Run `lowerbound train`."""
     if not words or words[0] in ("-h", "--help"):
-        result("usage: lowerbound train RECIPE --data NAME|PATH [options]\n")
+        result("usage: lowerbound train RECIPE --data NAME|PATH [options]")
+        result("       lowerbound train --config FILE [options]\n")
         result("lowerbound train RECIPE --help lists the options of a recipe.\n\nrecipes:\n" + listing())
         return 0 if words else 2
-    name, *rest = words
+    name, rest, config = _recipe_and_config(words)
     function = find(name)
-    options = parse(train_options(name, function), rest, f"train {name}")
-    return finish(train(name, function, vars(options)))
+    kind = train_options(name, function)
+    if config is not None:
+        known = [f.name for f in fields(kind) if f.name not in ("config", "print_config", "dry_run")]
+        rest = [*words_of(config, known), *rest]
+    options = vars(parse(kind, rest, f"train {name}"))
+    if options["print_config"]:
+        result(to_yaml({"recipe": name, **_options(options)}).rstrip())
+        say("next:  lowerbound train --config FILE")
+        return 0
+    return train(name, function, options)
 
 
-def train(name: str, function: RecipeFunction, chosen: dict[str, Any]) -> Run:
-    """Load the data, make the recipe and train it; `chosen` are the options that `train_options` lists."""
-    data = load_data(chosen["data"], seed=chosen["data_seed"], **_for(load_data, chosen, DATA))
+def _recipe_and_config(words: list[str]) -> tuple[str, list[str], Config | None]:
+    """Return the recipe, the other words, and the file of options if there is one, whose recipe may stand in it."""
+    name, rest = (None, words) if words[0].startswith("-") else (words[0], words[1:])
+    config = None
+    for i, word in enumerate(rest):
+        if word.split("=")[0] == "--config":
+            path = word.partition("=")[2] or (rest[i + 1] if i + 1 < len(rest) else "")
+            if not path:
+                raise UsageError("--config was given no file", expected="--config FILE")
+            config = read_config(Path(path))
+            rest = [*rest[:i], *rest[i + (1 if "=" in word else 2) :]]
+            break
+    if config is not None and "recipe" in config.values:
+        name = name or str(config.values["recipe"])
+        config = replace(config, values={k: v for k, v in config.values.items() if k != "recipe"})
+    if name is None:
+        raise UsageError(
+            "no recipe was given",
+            expected="lowerbound train RECIPE ..., or a line `recipe: vae` in the file of --config",
+            fix="list them: lowerbound recipes",
+        )
+    return name, rest, config
+
+
+def train(name: str, function: RecipeFunction, chosen: dict[str, Any]) -> int:
+    """Load the data, make the recipe, and train it or say what that would need; returns the exit code."""
+    init = None if chosen["init_from"] is None else open_run(chosen["init_from"])[1]
+    like = None if init is None else init.spec
+    data = load_data(chosen["data"], like=like, seed=chosen["data_seed"], **_for(load_data, chosen, DATA))
     recipe = function(data.spec, **_for(function, chosen, ("spec",)))
+    if chosen["dry_run"]:
+        return dry_run(recipe, data, chosen)
     out = chosen["out"] or free_name(RUNS, f"{name}-{data.spec.name}")
-    return fit(recipe, data, out=out, **_for(fit, chosen, FIT))
+    return finish(fit(recipe, data, out=out, init=init, **_for(fit, chosen, FIT)))
+
+
+def dry_run(recipe: Recipe, data: Data, chosen: dict[str, Any]) -> int:
+    """Say what a training would need, without starting it."""
+    given = {f.name: chosen[f.name] for f in fields(Training) if chosen[f.name] is not None}
+    needs = predict(recipe.replace(training=replace(recipe.training, **given)), data)
+    result(f"parameters    {needs.parameters:,}")
+    result(f"steps         {needs.steps:,} ({needs.steps_per_epoch:,} an epoch)")
+    parts = (("model", needs.model_bytes), ("data", needs.data_bytes), ("one step", needs.batch_bytes))
+    listed = ", ".join(f"{part} {_mib(size)}" for part, size in parts)
+    result(f"memory        {_mib(needs.memory)} beside Python and torch ({listed})")
+    for line in (*data.notes, *(f"warning: {line}" for line in data.warnings)):
+        say(line)
+    say("nothing was trained or written")
+    say("next:  the same command without --dry-run")
+    return 0
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def _for(function: Callable[..., Any], chosen: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
     """Return those options that are arguments of `function`."""
     return {name: chosen[name] for name in inspect.signature(function).parameters if name not in without}
+
+
+def _options(chosen: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in chosen.items() if k not in ("config", "print_config", "dry_run")}
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """Return the default options of a recipe, with digits for its data."""
+    kind = train_options(name, find(name))
+    return {"recipe": name, **_options(vars(kind(data="digits")))}
 
 
 def finish(run: Run) -> int:
@@ -71,8 +142,10 @@ def train_options(name: str, function: RecipeFunction) -> type:
         *options_of(load_data, without=DATA),
         option("data_seed", int, "Seed of the splits and of every fixed binarisation.", default=0),
         *options_of(fit, without=FIT),
-        option(
-            "out", Path | None, "Run folder (default: runs/RECIPE-DATA, with a number if that exists).", default=None
-        ),
+        option("init_from", str | None, "Run whose weights to start from (fine-tuning).", default=None),
+        option("out", Path | None, "Run folder (default: runs/RECIPE-DATA, with a number if it exists).", default=None),
+        option("config", Path | None, "File of options, as export-config writes it; other options win.", default=None),
+        option("print_config", bool, "Print all options as such a file, and stop.", default=False),
+        option("dry_run", bool, "Say what training would need (parameters, steps, memory), and stop.", default=False),
     ]
     return dataclass_of(name, fields, f"{doc.short_description}\n\n{doc.long_description or ''}")

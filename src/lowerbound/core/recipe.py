@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, get_args
 
 import torch
 
-from .errors import UsageError
+from .errors import CorruptArtifact, UsageError
 from .model import VAE, Conditional, Encoder, Group, inference
 from .noise import Stream, seeded
 from .objective import Objective, first_step
@@ -126,6 +126,25 @@ class Recipe:
             "objective": describe(self.objective),
             "training": describe(self.training),
         }
+
+    @classmethod
+    def from_description(cls, description: Any) -> "Recipe":
+        """Return the recipe that `describe` wrote as JSON.
+
+        Raises:
+            CorruptArtifact: if it is none.
+        """
+        keys = {"name", "options", "model", "objective", "training"}
+        if not isinstance(description, dict) or not keys <= set(description):
+            raise CorruptArtifact("the description of the recipe is incomplete", expected=", ".join(sorted(keys)))
+        with seeded(Stream.WEIGHTS, 0):
+            model, objective, training = (rebuild(description[k]) for k in ("model", "objective", "training"))
+        parts = isinstance(model, VAE) and isinstance(objective, Objective) and isinstance(training, Training)
+        if not parts or model.spec is None:
+            raise CorruptArtifact("the description of the recipe describes something else")
+        groups = [g for g in model.groups if isinstance(g, Group)]
+        name, options = str(description["name"]), rebuild(description["options"])
+        return cls(model.spec, model.encoder, groups, model.decoder, objective, training, name, options)
 
     def _model(self) -> VAE:
         return VAE(self.encoder, self.groups, self.decoder, self.spec)

@@ -1,16 +1,16 @@
 """Augmentation of training images: small random shifts, rotations, flips and crops, one draw for each image."""
 
 import math
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
+from ..core.recipe import AugmentName
 from ..core.record import recorded
 
-AugmentName: TypeAlias = Literal["shift", "rotate", "flip", "crop"]
 AUGMENTATIONS: tuple[AugmentName, ...] = get_args(AugmentName)
 
 

@@ -78,7 +78,7 @@ def fingerprint(data: Data) -> str:
     for rows in (data.train, data.valid, data.test):
         for tensor in (rows.x, rows.y, rows.seen, rows.mask, rows.weight):
             if tensor is not None:
-                digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+                digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -42,8 +42,9 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
     fitted, notes = fit_columns(columns, cells, plan.train.numpy())
     if not standardize:
         fitted = tuple(replace(c, offset=0.0, scale=1.0, constant=False) for c in fitted)
-    anywhere = ~cells.observed.all(0)  # a cell missing in a row held out must not meet a model that knows no mask
-    fitted = tuple(replace(c, missing=bool(m)) for c, m in zip(fitted, anywhere, strict=True))
+    # of all rows: a cell missing in a row held out must not meet a model that knows no mask
+    anywhere = (~cells.observed).any(axis=0).tolist()
+    fitted = tuple(replace(c, missing=m) for c, m in zip(fitted, anywhere, strict=True))
     lost = int((~cells.observed).sum())
     if lost:
         named = ", ".join(c.name for c in fitted if c.missing)

@@ -3,6 +3,7 @@
 import difflib
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,11 +73,11 @@ def _wanted(names: list[str], wanted: Sequence[str], where: str) -> list[tuple[s
     """Return the wanted columns with the kinds forced on them."""
     if not wanted:
         return [(name, None) for name in names]
-    pairs: list[tuple[str, ColumnKind | None]] = []
+    have, pairs = set(names), []
     for item in wanted:
-        name, colon, kind = item.rpartition(":")
-        if item in names or not colon or name not in names:
-            pairs.append((item if item in names or not colon else name, None))
+        name, _, kind = item.rpartition(":")
+        if item in have or name not in have:  # a name may hold a colon, too
+            pairs.append((item, None))
         elif kind in KINDS:
             pairs.append((name, cast(ColumnKind, kind)))
         else:
@@ -84,8 +85,7 @@ def _wanted(names: list[str], wanted: Sequence[str], where: str) -> list[tuple[s
                 f"column {shown(name)} cannot be of kind {shown(kind)}", where=where, expected=", ".join(KINDS)
             )
     _check_known([name for name, _ in pairs], names, where)
-    asked = [name for name, _ in pairs]
-    twice = sorted({name for name in asked if asked.count(name) > 1})
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
         raise DataError(f"columns are asked for twice: {listed(twice)}", where=where, fix="name each column once")
     return pairs
@@ -116,9 +116,11 @@ def _typed(cells: pa.ChunkedArray, name: str, forced: ColumnKind | None, names: 
         raise _untakeable(cells.type, name, names, where)
     kind = forced or natural
     if kind not in _FORCED[natural]:
-        raise _unfit(f"type {cells.type}", name, kind, where)
+        raise _unfit(f"type {listed([str(cells.type)])}", name, kind, where)
     with _named(name, where):
         if kind == "category":
+            if natural == "numeric":
+                _numbers(cells, name, where)  # infinity is no category either
             found = _categories(cells, name, names, where, forced=forced)
             return Column(name, kind, str(cells.type), categories=found)
         values, observed = _numbers(cells, name, where)
@@ -158,13 +160,18 @@ def _leave_out(name: str, names: Sequence[str]) -> str:
     return f"leave it out: --columns {' '.join(others[:20])}{' ...' if len(others) > 20 else ''}" if others else ""
 
 
+def _as_category(name: str) -> str:
+    """Return what to write after --columns to make a column a category."""
+    return shlex.quote(shown(name)[1:-1] + ":category")
+
+
 def _empty(name: str, names: Sequence[str], where: str) -> DataError:
     return DataError(f"all cells of column {shown(name)} are missing", where=where, fix=_leave_out(name, names))
 
 
 def _untakeable(type_: pa.DataType, name: str, names: Sequence[str], where: str) -> DataError:
     return DataError(
-        f"column {shown(name)} has type {type_}, which no model takes",
+        f"column {shown(name)} has type {listed([str(type_)])}, which no model takes",
         where=where,
         expected="numbers, texts, booleans, dates or times with a date",
         fix=_leave_out(name, names),
@@ -252,7 +259,7 @@ def _categories(
         raise _empty(name, names, where)
     distinct = pc.count_distinct(texts).as_py()
     count = len(texts) - texts.null_count
-    fix = "; ".join(part for part in (_leave_out(name, names), f"or force it: {name}:category") if part)
+    fix = " or ".join(part for part in (_leave_out(name, names), f"force it: {_as_category(name)}") if part)
     if forced is None and not pa.types.is_dictionary(cells.type):
         _refuse_odd_texts(texts, name, where)
     if forced is None and count >= _FEW and distinct > count / 2:
@@ -293,11 +300,11 @@ def _refuse_odd_texts(texts: pa.ChunkedArray, name: str, where: str) -> None:
         return
     if odd.sum() <= 0.1 * count:
         first = shown(texts[int(np.argmax(odd))].as_py())
-        fix = f"correct the cell, leave it empty, or use {name}:category"
+        fix = f"correct the cell, leave it empty, or use {_as_category(name)}"
         _refuse(odd, f"{first} among numbers", name, where, expected="numbers", fix=fix)
     if _odd(texts, f"{NUMBER}|{_COMMAS}").sum() <= 0.1 * count:
         first = shown(texts[int(np.argmax(odd))].as_py())
-        fix = f"write numbers with a point and nothing between thousands, or use {name}:category"
+        fix = f"write numbers with a point and nothing between thousands, or use {_as_category(name)}"
         _refuse(odd, f"numbers with a comma, like {first},", name, where, fix=fix)
 
 
@@ -352,7 +359,7 @@ def _encoded(cells: pa.ChunkedArray, column: Column, where: str) -> tuple[np.nda
 
 def _changed(cells: pa.ChunkedArray, column: Column, where: str) -> DataError:
     """Return the error of a column whose cells are of another type than in training."""
-    what = f"type {cells.type}"
+    what = f"type {listed([str(cells.type)])}"
     if _kind_of(cells.type) == "category":
         texts = _texts(cells)
         odd = _odd(texts, NUMBER)
@@ -655,7 +662,7 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
     """
     cells = _found(table, column)
     if _kind_of(cells.type) not in ("numeric", "integer", "boolean"):
-        raise DataError(f"column {shown(column)} has type {cells.type}", expected="numbers")
+        raise DataError(f"column {shown(column)} has type {listed([str(cells.type)])}", expected="numbers")
     with _named(column, ""):
         values, observed = _numbers(cells, column, "")
     _refuse(~observed, "no number", column, "", fix="fill the cells, or leave the rows out")

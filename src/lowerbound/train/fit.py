@@ -7,9 +7,14 @@ from typing import Any
 import torch
 
 from ..core.errors import DataError, UsageError
+from ..core.model import VAE
 from ..core.noise import kept_generators
 from ..core.recipe import AugmentName, LrSchedule, OptimizerName, Recipe
+from ..data.checks import fingerprint
 from ..data.dataset import Data
+from ..ship.files import read_json
+from ..ship.save import load
+from .checkpoint import checkpoints
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
 from .loop import Loop, Precision
 from .run import Run, RunFolder, stoppable
@@ -46,6 +51,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
+    init: VAE | None = None,
     out: str | Path | None = None,
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
@@ -69,6 +75,7 @@ def fit(
         seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         precision: "bf16" runs the networks in bfloat16; densities stay in float32.
+        init: a trained model of the same shapes whose weights to start from (fine-tuning).
         out: run folder to create; None writes nothing.
         progress: show progress on standard error.
         listeners: further listeners.
@@ -76,6 +83,7 @@ def fit(
     Raises:
         UsageError: if an option is out of range or `out` exists.
         DataError: if there are too few examples.
+        Incompatible: if the weights of `init` do not fit.
         TrainingFailed: if a term is not finite; its `run` is the last good state, which is saved first.
     """
     given: dict[str, Any] = {
@@ -90,10 +98,60 @@ def fit(
     if len(data.train) < 2:
         raise DataError(f"{data.spec.name} has {len(data.train)} training examples", expected="at least 2")
     place = pick_device(device)
-    loop = Loop(recipe.replace(training=training), data, seed, place, precision)
+    loop = Loop(recipe.replace(training=training), data, seed, place, precision, init)
     folder = RunFolder(Path(out)) if out is not None else None
+    return _run(loop, folder, listeners, progress=progress)
+
+
+def _run(loop: Loop, folder: RunFolder | None, listeners: tuple[Listener, ...], *, progress: bool) -> Run:
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
     with stoppable() as stop, kept_generators():
         return loop.run(stop, folder, Listeners(heard))
+
+
+def resume(
+    run: str | Path,
+    data: Data,
+    *,
+    epochs: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    listeners: tuple[Listener, ...] = (),
+) -> Run:
+    """Go on with a stopped run, or give a finished one more epochs, in its own folder.
+
+    Order and noise are functions of the seed and the step, so on the same machine a stopped run ends with the weights
+    it would have had. Under a cosine schedule more epochs raise the learning rate to its place in the longer training.
+
+    Args:
+        run: the run folder.
+        data: the data it was trained on.
+        epochs: passes through the training data in all, those already done included; None: as many as were planned.
+        device: "auto", "cpu", "cuda", ...
+        progress: show progress on standard error.
+        listeners: further listeners.
+
+    Raises:
+        DataError: if there is no checkpoint, or the data have changed.
+        UsageError: if there is nothing left to do.
+        CorruptArtifact: if a file of the run is damaged.
+    """
+    path = Path(run)
+    described, origin, machine = (read_json(path / f"{name}.json") for name in ("recipe", "data", "env"))
+    recipe = Recipe.from_description(described)
+    if origin.get("fingerprint") != fingerprint(data):
+        raise DataError(f"{data.spec.name} is not what {path.name} was trained on", fix="fine-tune: --init-from RUN")
+    found = checkpoints(path / "checkpoints")
+    if not found:
+        raise DataError(f"{path} has no checkpoint to go on from", fix="train it again")
+    training = recipe.training if epochs is None else replace(recipe.training, epochs=epochs)
+    place = pick_device(device)
+    loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, machine["precision"])
+    loop.restore(found[-1], load(path))
+    if loop.epoch >= training.epochs:
+        raise UsageError(
+            f"{path.name} has {loop.epoch} epochs already", expected=f"--epochs above {loop.epoch}, the number in all"
+        )
+    return _run(loop, RunFolder.again(path), listeners, progress=progress)

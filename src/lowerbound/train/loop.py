@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..core.errors import TrainingFailed, UsageError
+from ..core.errors import Incompatible, TrainingFailed, UsageError
 from ..core.model import VAE, Group, inference
 from ..core.noise import Stream, generator, reseed, seeded
 from ..core.objective import Objective, Outcome
@@ -21,7 +22,7 @@ from ..data.augment import Augment
 from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
 from ..ship.save import save
-from .checkpoint import State, save_checkpoint
+from .checkpoint import State, load_checkpoint, save_checkpoint
 from .log import Listeners
 from .run import Run, RunFolder, Status, Stop, environment
 from .update import Guard, make_optimizers, update
@@ -56,10 +57,40 @@ def _add(sums: dict[str, Tensor], terms: Mapping[str, Tensor], weight: Tensor | 
     return next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()
 
 
+def take_weights(model: VAE, init: VAE) -> None:
+    """Copy the weights of a trained model into a new one of the same shapes.
+
+    Raises:
+        Incompatible: if a weight is missing or has another shape; the message lists them.
+    """
+    wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in init.state_dict().items()}
+    rows = [
+        f"{name}: {found.get(name, 'missing')} in the trained model, {wanted.get(name, 'none')} in the new one"
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
+    if rows:
+        listing = "\n    ".join(rows[:20])
+        raise Incompatible(
+            f"the trained weights do not fit the new model\n    {listing}",
+            fix="use the recipe and options of the trained run (lowerbound export-config RUN)",
+        )
+    model.load_state_dict(init.state_dict())
+
+
 class Loop:
     """One training; what `fit` needs between two steps."""
 
-    def __init__(self, recipe: Recipe, data: Data, seed: int, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Data,
+        seed: int,
+        device: torch.device,
+        precision: Precision,
+        init: VAE | None = None,
+    ) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
         self.precision = precision
         self.about_data = {
@@ -84,13 +115,17 @@ class Loop:
             )
         for rows in (self.train, self.valid):
             check_values(model.decoder.family, rows.support, rows.spec.name)
-        self._start_at_data(model)
+        if init is None:
+            self._start_at_data(model)
+        else:
+            take_weights(model, init)
         self.model: VAE = model.to(device)
         self.objective: Objective = objective.to(device)
         self.optimizers = make_optimizers(self.objective.players(self.model), self.training)
         self.guard = Guard(device)
         self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
         self.step, self.epoch, self.seconds = 0, 0, 0.0
+        self.skip = 0  # steps of the next epoch that were taken before a restart
         self.best, self.history = Best(), []
         self._saved_at = time.monotonic()
 
@@ -148,11 +183,16 @@ class Loop:
             "device": str(self.device), "precision": self.precision, "parameters": count,
             "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
         }  # fmt: skip
-        if self.folder is not None:
+        if self.folder is not None and self.step:
+            self.folder.describe_again(self.recipe)
+        elif self.folder is not None:
             facts_of_machine = environment(self.seed, self.device, self.precision)
             self.folder.describe(self.recipe, spec, self.about_data, facts_of_machine)
-            self.folder.status("running", epoch=0, step=0)
-        self.log.event("start", **facts)
+        if self.folder is not None:
+            self.folder.status("running", epoch=self.epoch, step=self.step)
+        self.log.event("resume" if self.step else "start", **facts)
+        if self.step:
+            self.log.say(f"going on after step {self.step:,}, epoch {self.epoch} of {self.training.epochs}")
         self.log.say(
             f"{self.recipe.name} on {spec.name}: {len(self.train):,} training and {len(self.valid):,} validation "
             f"examples of {spec.dims} values, {count:,} parameters, {self.device}, seed {self.seed}"
@@ -197,7 +237,10 @@ class Loop:
         )
         sums, total = {}, 0
         self.model.train()
+        skip, self.skip = self.skip, 0
         for i, index in enumerate(order.split(self.training.batch_size)):
+            if i < skip:
+                continue
             outcome, weight = self._step(index)
             if self.step == 1:
                 self._say_scales(outcome)
@@ -285,6 +328,25 @@ class Loop:
             return False
         self.log.say(f"no better {self.objective.monitor} for {patience} epochs: stopping")
         return True
+
+    def restore(self, path: Path, best: VAE) -> None:
+        """Go back to the checkpoint at `path`; `best` holds the best weights until then.
+
+        Raises:
+            CorruptArtifact: if it is damaged or belongs to another model.
+        """
+        state = State(self.model, self.objective, self.optimizers, {})
+        load_checkpoint(path, state)
+        done = state.progress
+        self.epoch, self.step, self.seconds = int(done["epoch"]), int(done["step"]), float(done["seconds"])
+        if done["best"] is not None:
+            weights = {name: tensor.to(self.device) for name, tensor in best.state_dict().items()}
+            self.best = Best(float(done["best"]), int(done["best_epoch"]), weights)
+        self.skip = self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
+        if self.skip < self.steps_per_epoch and self.epoch:  # stopped inside an epoch, which is then taken up again
+            self.epoch -= 1
+        else:
+            self.skip = 0
 
     def _checkpoint(self) -> None:
         """Save the state of training, and the best weights so far as the model."""

@@ -76,12 +76,25 @@ class RunFolder:
         self.path = path
         self.started = time.time()
 
+    @classmethod
+    def again(cls, path: Path) -> "RunFolder":
+        """Return the folder of a run that is to go on."""
+        folder = cls.__new__(cls)
+        folder.path, folder.started = path, _started(path)
+        return folder
+
     def describe(self, recipe: Recipe, spec: DataSpec, data: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write what is known before the first step; `data` says where the rows came from and what was found."""
         write_json(self.path / "recipe.json", recipe.describe())
         write_json(self.path / "data.json", {**data, "spec": describe(spec)["args"]})
         write_json(self.path / "env.json", environment)
         write_text(self.path / "command.txt", shlex.join(sys.argv) + "\n")
+
+    def describe_again(self, recipe: Recipe) -> None:
+        """Note that the run goes on: the recipe, whose epochs may have changed, and one more command."""
+        write_json(self.path / "recipe.json", recipe.describe())
+        commands = (self.path / "command.txt").read_text(encoding="utf-8")
+        write_text(self.path / "command.txt", commands + shlex.join(sys.argv) + "\n")
 
     def status(self, status: Status, **more: Any) -> None:
         """Replace status.json."""

@@ -1,0 +1,29 @@
+"""`lowerbound resume RUN`: go on with a run."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ..train import find_run, resume
+from .common import own_data, parse
+from .train import finish
+
+
+@dataclass(kw_only=True)
+class Resume:
+    """Go on with a stopped run from its last checkpoint, or give a finished one more epochs, in its own folder."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """A path, a name under runs/, or `last`."""
+    epochs: int | None = None
+    """Passes through the training data in all, those already done included (default: as many as were planned)."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound resume`."""
+    options = parse(Resume, words, "resume")
+    folder = find_run(options.run)
+    return finish(resume(folder, own_data(folder), epochs=options.epochs, device=options.device))
