@@ -72,7 +72,7 @@ def called(path):
 
 def test_the_reader_of_imports_sees_relative_and_nested_ones():
     # Without this the tests below could pass by finding nothing.
-    assert "lowerbound.core.types.DataSpec" in imported(ROOT / "recipes" / "basic.py")
+    assert "lowerbound.core.spec.DataSpec" in imported(ROOT / "recipes" / "basic.py")
     assert "sklearn.datasets.load_digits" in imported(ROOT / "data" / "builtin.py")
     assert siblings(ROOT / "recipes" / "basic.py") >= {"core", "families", "networks", "objectives"}
     assert foreign(ROOT / "ship" / "save.py") == {"torch", "safetensors"}

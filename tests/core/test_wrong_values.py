@@ -28,6 +28,12 @@ VALUES = {
     "a noise": "lb.recipes.denoising_vae(data.spec, noise='pink')",
     "a share of noise": "lb.recipes.denoising_vae(data.spec, noise='mask', amount=1.5)",
     "a variance head": "lb.families.Normal((2,), head='square')",
+    "units of a density": "lb.evaluate(recipe.build()[0], data.test, units='metres')",
+    "a rule for missing cells": "lb.from_arrays([[1.0, 2.0], [3.0, 4.0]], missing='drop')",
+    "a layout of images": "lb.from_arrays(data.test.x, layout='whc')",
+    "an augmentation": "lb.fit(recipe, data, augment=('spin',), epochs=1, progress=False)",
+    "a colour": "lb.load_data('digits', color='sepia')",
+    "a temperature": "recipe.build()[0].sample(3, temperature=-1.0)",
     "what to show": "recipe.build()[0].sample(3, show='median')",
 }
 TYPES = {

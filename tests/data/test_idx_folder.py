@@ -107,7 +107,7 @@ def test_not_finite_values_in_the_test_split_are_found_before_training(tmp_path)
 def test_an_empty_folder_and_one_without_idx_files(tmp_path):
     with pytest.raises(DataError, match="0 examples"):
         load_data(tmp_path)
-    (tmp_path / "photo.png").write_bytes(b"\x89PNG")
+    (tmp_path / "notes.md").write_bytes(b"nothing here")
     with pytest.raises(DataError, match="0 examples"):
         load_data(tmp_path)
 

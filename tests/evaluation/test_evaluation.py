@@ -13,7 +13,7 @@ from lowerbound.core.errors import DataError, Incompatible, LowerboundError, Sha
 from lowerbound.core.model import VAE
 from lowerbound.evaluation import active_units, mean_variance, score
 
-PARTS = {"elbo", "distortion", "rate", "nll", "bits_per_dim", "split", "binarisation", "seed"}
+PARTS = {"elbo", "distortion", "rate", "nll", "bits_per_dim", "split", "binarisation", "seed", "units", "weighted"}
 NLL = {"value", "se", "mc_se", "kind", "num_samples", "n", "target"}
 
 

@@ -44,6 +44,7 @@ CASES = [
     Case("Bernoulli", Bernoulli),
 ]
 NO_DENSITY = {"GreyBernoulli", "Delta"}  # tested in test_no_density.py
+OF_COLUMNS = {"Columns"}  # made of columns, not of one event shape: tested in test_columns.py
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

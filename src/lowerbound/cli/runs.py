@@ -93,7 +93,7 @@ def _row(facts: dict[str, Any]) -> list[str]:
         epochs + planned,
         "-" if best is None else f"{best['name']} {best['value']:.2f} {best['split']}",
         _nll(facts["nll"]),
-        "?" if facts["started"] is None else facts["started"][:16],
+        "?" if facts["started"] is None else facts["started"][:16].replace("T", " "),
         readable_size(facts["bytes"]),
     ]
 
@@ -129,7 +129,6 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: 
         rows: their cells; what cannot be shown in them is replaced.
         styles: cells that have a style of their own on a terminal.
     """
-    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -138,7 +137,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: 
     if not sys.stdout.isatty():
         _result(_plain([list(header), *shown]))
         return
-    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in shown:
         table.add_row(*(Text(cell, style=(styles or {}).get(cell, "")) for cell in row))
     Console(file=sys.stdout, highlight=False).print(table)

@@ -27,12 +27,7 @@ def _tensor(x: Any, what: str) -> Tensor:
             raise DataError(f"{what} has complex values", expected="real numbers")
         tensor = x.detach().clone()
     else:
-        try:
-            array = np.asarray(x)
-        except ValueError as error:
-            raise DataError(f"{what} is no array: {error}", expected="real numbers, rows of equal length") from error
-        if array.dtype.kind not in "biuf":
-            raise DataError(f"{what} has values of type {array.dtype} (complex or text)", expected="real numbers")
+        array = as_array(x, what)
         with np.errstate(over="ignore"):
             tensor = torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else np.float32, order="C"))
     if tensor.dtype == torch.uint8:
@@ -95,17 +90,14 @@ def from_arrays(
         DataError: if there are fewer than 2 examples, values are not finite or labels do not fit.
     """
     check_choices(kind=kind, binarize=binarize, missing=missing, layout=layout)
-    table = kind == "table" or (kind is None and np.ndim(x) == 2)
-    if table and (standardize or missing == "keep"):
-        if test is not None or seen is not None:
-            raise UsageError("a standardised table takes no separate test or seen rows", fix="give all rows together")
-        values = np.asarray(x)
-        plan = plan_splits(len(values), None, seed, valid_fraction, test_fraction)
-        made = columns_of_array(values, plan, name, standardize=standardize, missing=missing)
-        labels, classes = labels_of(y, len(values), name)
-        given = Rows(made.x, labels, weights_of(weight, len(values), name), mask=made.mask)
-        spec = table_spec(name, made.columns, classes, seed)
-        return make_data(given, None, plan, spec, notes=made.notes)
+    if standardize or missing == "keep":
+        if test is not None or seen is not None or kind not in (None, "table"):
+            raise UsageError(
+                "only tables are standardised or keep missing cells, and all their rows are given together",
+                fix="give x [N, D] without `test`, `seen` or another `kind`",
+            )
+        fractions = (valid_fraction, test_fraction)
+        return _of_columns(x, y, weight, name, seed, fractions, standardize=standardize, missing=missing)
     rows = _tensor(x, name)
     if rows.ndim < 2 or rows.shape[0] < 2 or 0 in rows.shape:
         raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value")
@@ -169,6 +161,41 @@ def given_rows(x: Any, like: DataSpec, name: str = "tensor") -> Dataset:
     shape = tuple(rows.shape[1:])
     spec = replace(like, name=name, shape=shape, support=support, size=len(rows), classes=(), binarize=protocol)
     return Dataset(rows, None, spec, "test", scale)
+
+
+def _of_columns(
+    x: Any,
+    y: Any,
+    weight: Any,
+    name: str,
+    seed: int,
+    fractions: tuple[float, float],
+    *,
+    standardize: bool,
+    missing: Missing,
+) -> Data:
+    """Return a numeric table whose columns are fitted on the training rows."""
+    values = as_array(x, name)
+    plan = plan_splits(len(values), None, seed, *fractions)
+    made = columns_of_array(values, plan, name, standardize=standardize, missing=missing)
+    labels, classes = labels_of(y, len(values), name)
+    given = Rows(made.x, labels, weights_of(weight, len(values), name), mask=made.mask)
+    return make_data(given, None, plan, table_spec(name, made.columns, classes, seed), notes=made.notes)
+
+
+def as_array(x: Any, what: str) -> np.ndarray:
+    """Return x as an array of numbers.
+
+    Raises:
+        DataError: if it is none.
+    """
+    try:
+        array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    except ValueError as error:
+        raise DataError(f"{what} is no array: {error}", expected="real numbers, rows of equal length") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what} has values of type {array.dtype} (complex or text)", expected="real numbers")
+    return array
 
 
 def check_choices(**given: str | None) -> None:

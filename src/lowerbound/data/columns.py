@@ -43,7 +43,7 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
     if not standardize:
         fitted = tuple(replace(c, offset=0.0, scale=1.0, constant=False) for c in fitted)
     # of all rows: a cell missing in a row held out must not meet a model that knows no mask
-    anywhere = (~cells.observed).any(axis=0).tolist()
+    anywhere = (cells.observed.sum(axis=0) < len(cells.observed)).tolist()
     fitted = tuple(replace(c, missing=m) for c, m in zip(fitted, anywhere, strict=True))
     lost = int((~cells.observed).sum())
     if lost:

@@ -161,6 +161,25 @@ def score(
     return Scores(distortion + volume, rate, log_px - volume, variance)
 
 
+def distortion_at_code(model: VAE, data: Dataset, *, units: Units = "data") -> Tensor:
+    """Return -log p(x|z) of each row at its code, `[N]` float64 in nats: all that a model without density can say.
+
+    Args:
+        model: a model whose posteriors are points.
+        data: rows as the model wants them (`Dataset.matching`).
+        units: whose units densities of standardised columns are in.
+
+    Raises:
+        UsageError: if there are no such units.
+    """
+    check_values(model.decoder.family, data.support, data.spec.name)
+    values = []
+    with inference(model):
+        for batch in data.blocks(BLOCK_ROWS):
+            values.append(-model(batch).log_px[0].double().cpu())
+    return torch.cat(values) + log_volume(data, units)
+
+
 def log_volume(data: Dataset, units: Units) -> Tensor | float:
     """Return log |d data / d model| of each row's observed cells, `[N]` float64; 0 where the units are the same.
 
@@ -231,7 +250,7 @@ def evaluate(
     if not model.has_density:
         return _without_density(model, rows, seed, units)
     scores = score(model, rows, num_samples=num_samples, seed=seed, units=units)
-    n, share = len(rows), _shares(rows)
+    n, share = len(rows), shares(rows)
     target = target_of(model, rows)
     mc_se = math.sqrt(float((share.square() * scores.variance).sum())) if num_samples > 1 else None
     nll = _number(-scores.log_px, share, kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
@@ -256,8 +275,8 @@ def target_of(model: VAE, rows: Dataset) -> str:
     return model.decoder.family.target.replace("p(x)", f"p({x}|y)" if model.conditional else f"p({x})")
 
 
-def _shares(rows: Dataset) -> Tensor:
-    """Return each row's share in a mean, `[N]` float64."""
+def shares(rows: Dataset) -> Tensor:
+    """Return each row's share in a mean, `[N]` float64: equal, or by its weight."""
     if rows.weight is None:
         return torch.full((len(rows),), 1 / len(rows), dtype=torch.float64)
     weight = rows.weight.cpu().double()
@@ -305,12 +324,9 @@ def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
 
 
 def _without_density(model: VAE, rows: Dataset, seed: int, units: Units) -> Evaluation:
-    """Report the distortion alone: -log p(x|z) at the code, the mean over the rows."""
-    values = []
-    with inference(model):
-        for batch in rows.blocks(BLOCK_ROWS):
-            values.append(-model(batch).log_px[0].double().cpu())
+    """Report the distortion alone."""
     missing = Number(None, reason=no_density_reason(model))
-    distortion = _number(torch.cat(values) + log_volume(rows, units), _shares(rows), kind="exact", n=len(rows))
+    values = distortion_at_code(model, rows, units=units)
+    distortion = _number(values, shares(rows), kind="exact", n=len(rows))
     facts = (rows.split, rows.spec.binarize, seed, units, rows.weight is not None)
     return Evaluation(missing, distortion, missing, missing, missing, *facts)

@@ -1,17 +1,22 @@
-"""How near cleaned images are to the clean ones: PSNR and SSIM of each image."""
+"""Denoising: corrupted rows, what a model makes of them, and how near that is to the clean ones (PSNR, SSIM)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import DataError, ShapeError
+from ..core.model import VAE, inference
+from ..core.noise import Stream, seeded
+from ..core.walk import mode
+from ..data.dataset import Dataset
 
 SIGMA = 1.5  # of the Gaussian window, in pixels (Wang et al. 2004)
 WINDOW = 11
 _ROWS = 500
+_NOISE_ROWS = 100  # rows whose noise is drawn together
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,41 @@ class Restoration:
     def to_json(self) -> dict[str, Any]:
         """Return mean and standard error over the images of both, with SSIM's window."""
         return {"psnr": mean_se(self.psnr), "ssim": mean_se(self.ssim), "window": self.window}
+
+
+def corrupted(rows: Dataset, corruption: nn.Module, *, seed: int = 0) -> Dataset:
+    """Return rows whose encoder sees `corruption(x)`, drawn on the CPU by seed and place alone.
+
+    Args:
+        rows: clean rows as the model wants them (`Dataset.matching`).
+        corruption: a module from x to what the encoder sees.
+        seed: seed of the noise.
+
+    Raises:
+        ShapeError: if the corruption changes the shape.
+    """
+    seen = []
+    for block, batch in enumerate(rows.blocks(_NOISE_ROWS)):
+        with seeded(Stream.SHOWN, seed, block), torch.no_grad():
+            seen.append(corruption(batch.x.cpu()))
+    noisy = torch.cat(seen).to(rows.x.device)
+    if noisy.shape != rows.x.shape:
+        raise ShapeError(f"the corruption made {tuple(noisy.shape)} of {tuple(rows.x.shape)}", expected="the same")
+    return replace(rows, seen=noisy, seen_scale=1)
+
+
+def denoised(model: VAE, rows: Dataset) -> Tensor:
+    """Return the mean of p(x|z) at the mean of q(z|what is seen) for each row, `[N, *shape]` on the CPU.
+
+    Args:
+        model: a trained model.
+        rows: rows as the model wants them, with `seen`.
+    """
+    made = []
+    with inference(model):
+        for batch in rows.to(model.device).blocks(_ROWS):
+            made.append(model(batch, 1, mode).px.mean[0].cpu())
+    return torch.cat(made)
 
 
 def restoration(images: Tensor, clean: Tensor) -> Restoration:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,12 +48,13 @@ class RunFiles:
 
     @cached_property
     def epochs(self) -> dict[str, dict[int, dict[str, Any]]]:
-        """Epoch events by split and epoch; an epoch that was repeated after a resume counts once, the later one."""
+        """Epoch events by split and epoch; those after the point from which a run was resumed count no more."""
         found: dict[str, dict[int, dict[str, Any]]] = {}
         for event in self.events:
             epoch, split = event.get("epoch"), event.get("split")
             if event.get("event") == "epoch" and isinstance(epoch, int) and isinstance(split, str):
-                found.setdefault(split, {})[epoch] = event
+                before = {e: v for e, v in found.get(split, {}).items() if e < epoch}
+                found[split] = {**before, epoch: event}
         return found
 
     @property
@@ -75,7 +75,7 @@ class RunFiles:
     def seconds(self) -> float | None:
         """Time of training steps, without validation."""
         times = [number(event.get("seconds")) for event in self.events]
-        return max((t for t in times if t is not None), default=None)
+        return next((t for t in reversed(times) if t is not None), None)
 
     @property
     def parameters(self) -> int | None:
@@ -226,14 +226,11 @@ def readable_size(count: float) -> str:
     >>> readable_size(999), readable_size(23_456_789)
     ('999 B', '23.5 MB')
     """
-    units: Iterable[str] = ("B", "kB", "MB", "GB")
-    for unit in units:
-        if count < 1000:
-            break
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
-    else:
-        return f"{count:.1f} TB"
-    return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+    raise AssertionError
 
 
 def _whole(value: Any) -> int | None:

@@ -1,0 +1,298 @@
+"""`lowerbound compare RUN RUN ...`: two or more runs side by side, and what their examples say of the difference."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..core.errors import UsageError
+from ..core.model import VAE
+from ..data.dataset import Dataset, SplitName
+from ..evaluation import evaluate
+from ..evaluation.compare import Difference, Subject, check_same, differences, subject_of
+from ..evaluation.likelihood import Units
+from ..explore.run_files import RunFiles, clean, inside, number, read_run
+from ..ship.files import newest, write_json, write_text
+from .common import RowsOptions, open_rows, parse, result, result_json, saved, say
+from .runs import show_table
+
+NUMBERS = ("elbo", "distortion", "rate", "nll", "bits_per_dim")
+
+
+@dataclass(kw_only=True)
+class Compare:
+    """Two or more runs side by side: how they differ, their numbers on the same rows, and paired differences.
+
+    Saved evaluations are used where they fit, and made and saved where they do not. Runs whose numbers are about
+    different things are refused. A difference is the mean over the examples of log p(x) under a run less that under the
+    first run, in nats: above 0 the run is better. Its 95% interval is 1.96 standard errors to each side.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Paths, names under runs/, or `last`; the first is what the others are compared with."""
+    split: SplitName = "test"
+    """Which rows of the runs' own data: train, valid, test or all."""
+    num_samples: int = 100
+    """K of the importance-sampled NLL."""
+    units: Units = "data"
+    """Densities of standardised columns in the data's own units, or in the model's."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    seed: int = 0
+    """Decides everything that is drawn."""
+    json: bool = False
+    """Print the result as JSON."""
+    out: Path | None = None
+    """A .csv file to write, one line for each run."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run of a comparison: its files, model and rows, what its numbers are about, and the numbers as JSON."""
+
+    name: str
+    files: RunFiles
+    model: VAE
+    rows: Dataset
+    subject: Subject
+    numbers: dict[str, Any]
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound compare`."""
+    options = parse(Compare, words, "compare")
+    _check(options)
+    runs = [_opened(name, options) for name in options.runs]
+    _check_names(runs)
+    subject = check_same({run.name: run.subject for run in runs})
+    runs = [_evaluated(run, options) for run in runs]
+    models = {run.name: run.model for run in runs}
+    found = differences(
+        models, [r.rows for r in runs], num_samples=options.num_samples, seed=options.seed, units=options.units
+    )
+    if options.json:
+        result_json(_as_json(runs, subject, found, options))
+    else:
+        _show(runs, subject, found, options)
+    if options.out is None:
+        say(f"next:  lowerbound report {clean(options.runs[0])}")
+        return 0
+    _write_csv(options.out, runs, found, options)
+    saved(options.out, f"lowerbound report {clean(options.runs[0])}")
+    return 0
+
+
+def _check(options: Compare) -> None:
+    if len(options.runs) < 2:
+        raise UsageError("a comparison needs two runs", expected="RUN RUN ...", fix="lowerbound runs lists them")
+    if options.num_samples < 1:
+        raise UsageError(
+            f"the number of samples cannot be {options.num_samples}", expected="a whole number above 0"
+        )  # refused before anything is read or written
+    if options.out is not None and options.out.suffix.lower() != ".csv":
+        raise UsageError(f"a comparison cannot be written to {options.out}", expected="a file that ends in .csv")
+
+
+def _check_names(runs: list[Compared]) -> None:
+    places = [run.files.folder.resolve() for run in runs]
+    twice = [run.name for run, place in zip(runs, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is given twice", expected="different runs")
+
+
+def _opened(name: str, options: Compare) -> Compared:
+    opened = open_rows(RowsOptions(run=name, device=options.device, seed=options.seed, split=options.split))
+    files = read_run(opened.folder)
+    for line in files.damaged:
+        say(f"warning: {clean(line)}")
+    fingerprint = files.data.get("fingerprint")
+    subject = subject_of(
+        opened.model,
+        opened.rows,
+        fingerprint=fingerprint if isinstance(fingerprint, str) else None,
+        units=options.units,
+    )
+    inside_runs = opened.folder.parent == Path("runs")
+    label = clean(files.name if inside_runs else opened.folder)
+    return Compared(label, files, opened.model, opened.rows, subject, {})
+
+
+def _evaluated(run: Compared, options: Compare) -> Compared:
+    """Return the run with its numbers: those in eval/ if they are what was asked for, else new ones, saved there."""
+    path = run.files.folder / "eval" / f"{run.rows.split}.json"
+    known = run.files.evaluations.get(path.stem, {})
+    if _fits(known, run, options) and not _outdated(path, run.files.folder):
+        return Compared(run.name, run.files, run.model, run.rows, run.subject, known)
+    say(f"{run.name}: evaluating {len(run.rows):,} {run.rows.split} examples, K = {options.num_samples}")
+    found = evaluate(
+        run.model, run.rows, num_samples=options.num_samples, seed=options.seed, units=options.units
+    ).to_json()
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, found)
+    say(f"saved: {path}")
+    return Compared(run.name, run.files, run.model, run.rows, run.subject, found)
+
+
+def _fits(known: dict[str, Any], run: Compared, options: Compare) -> bool:
+    """Tell whether a saved evaluation has all numbers, of the K, seed, units and rows that are asked for."""
+    settings = (options.units, run.subject.binarisation, run.rows.split)
+    if not all(inside(known, name) for name in NUMBERS):
+        return False
+    if (known.get("units"), known.get("binarisation"), known.get("split")) != settings:
+        return False
+    if inside(known, "distortion").get("n") != len(run.rows):
+        return False
+    if not run.model.has_density:  # its distortion is taken at the code: nothing is drawn
+        return True
+    nll = inside(known, "nll")
+    return (nll.get("num_samples"), nll.get("target"), known.get("seed")) == (
+        options.num_samples,
+        run.subject.target,
+        options.seed,
+    )
+
+
+def _outdated(path: Path, folder: Path) -> bool:
+    """Tell whether the model was written after its evaluation, as by a resumed training."""
+    weights = newest(folder / "model") / "model.safetensors"
+    return not path.is_file() or (weights.is_file() and weights.stat().st_mtime > path.stat().st_mtime)
+
+
+def _options_of(files: RunFiles) -> dict[str, Any]:
+    """Return everything a run was asked for: the recipe's options, those of training, and the seed."""
+    training = inside(files.recipe, "training", "args")
+    return {**training, **inside(files.recipe, "options"), "seed": files.env.get("seed")}
+
+
+def differing(runs: list[RunFiles]) -> dict[str, list[Any]]:
+    """Return the options in which runs differ, with each run's value; None where a run has no such option."""
+    each = [_options_of(run) for run in runs]
+    names = dict.fromkeys(name for options in each for name in options)
+    values = {name: [options.get(name) for options in each] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _facts(run: Compared) -> dict[str, Any]:
+    return {
+        "recipe": run.files.recipe.get("name"),
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "epochs": run.files.epochs_done,
+        "seconds": run.files.seconds,
+    }
+
+
+def _as_json(runs: list[Compared], subject: Subject, found: list[Difference], options: Compare) -> dict[str, Any]:
+    options_of = differing([run.files for run in runs])
+    return {
+        **asdict(subject),
+        "num_samples": options.num_samples,
+        "seed": options.seed,
+        "runs": [
+            {
+                "run": run.name,
+                **_facts(run),
+                "options": {name: values[i] for name, values in options_of.items()},
+                **{name: run.numbers[name] for name in NUMBERS},
+            }
+            for i, run in enumerate(runs)
+        ],
+        "differences": [d.to_json() for d in found],
+    }
+
+
+def _show(runs: list[Compared], subject: Subject, found: list[Difference], options: Compare) -> None:
+    facts = [_facts(run) for run in runs]
+    rows = [["recipe", *(_shown(f["recipe"]) for f in facts)]]
+    rows += [[name, *map(_shown, values)] for name, values in differing([run.files for run in runs]).items()]
+    rows += [[name, *(_shown(f[name]) for f in facts)] for name in ("parameters", "epochs", "seconds")]
+    rows += [[name, *(_number_text(run.numbers[name]) for run in runs)] for name in NUMBERS]
+    show_table(["", *(run.name for run in runs)], rows)
+    result(
+        f"\n{subject.n:,} {subject.split} examples of {subject.data}, binarisation {subject.binarisation}; "
+        f"nats for each example, +- standard error over the examples\n"
+        f"nll: bound on -{subject.target}, K = {options.num_samples}, seed {options.seed}, "
+        f"{subject.values} in units of the {subject.units}"
+    )
+    for line in _reasons(runs):
+        result(line)
+    for line in [_difference_line(d) for d in found]:
+        result(line)
+
+
+def _reasons(runs: list[Compared]) -> list[str]:
+    """Return why numbers are missing, one line for each run and reason."""
+    lines = []
+    for run in runs:
+        reasons: dict[str, list[str]] = {}
+        for name in NUMBERS:
+            if number(run.numbers[name].get("value")) is None:
+                reasons.setdefault(clean(run.numbers[name].get("reason", "no reason is given")), []).append(name)
+        lines += [f"{run.name}: no {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return lines
+
+
+def _difference_line(found: Difference) -> str:
+    mean = found.number
+    head = f"log p of {found.run} less {found.first}, example by example: "
+    if mean.value is None:
+        return f"{head}- ({mean.reason})"
+    if mean.se is None:
+        return f"{head}{mean.value:+.3f} (one example has no standard error)"
+    sampler = "" if mean.mc_se is None else f"; sampler +- {mean.mc_se:.4f}"
+    verdict = "better" if (found.low or 0) > 0 else "worse" if (found.high or 0) < 0 else "no clear difference"
+    interval = f"95% interval {found.low:+.3f} to {found.high:+.3f}{sampler}"
+    return f"{head}{mean.value:+.3f} +- {mean.se:.3f} nats ({interval}): {verdict}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return " ".join(_shown(v) for v in value) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _number_text(found: dict[str, Any]) -> str:
+    value, se = number(found.get("value")), number(found.get("se"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if se is None else f"{value:.3f} +- {se:.3f}"
+
+
+def _write_csv(path: Path, runs: list[Compared], found: list[Difference], options: Compare) -> None:
+    """Write one line for each run, an empty cell where there is no value."""
+    by_run = {d.run: d for d in found}
+    chosen = differing([run.files for run in runs])
+    lines = []
+    for i, run in enumerate(runs):
+        line = {"run": run.name, **_facts(run), **{name: _cell(values[i]) for name, values in chosen.items()}}
+        line |= {**asdict(run.subject), "num_samples": options.num_samples, "sampler_seed": options.seed}
+        for name in NUMBERS:
+            line |= {name: run.numbers[name].get("value"), f"{name}_se": run.numbers[name].get("se")}
+        line |= _difference_cells(by_run.get(run.name))
+        lines.append(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path.parent} cannot be a folder: {error.strerror}", fix="choose another --out") from error
+    write_text(path, text.getvalue())
+
+
+def _difference_cells(found: Difference | None) -> dict[str, Any]:
+    if found is None:
+        return dict.fromkeys(("difference", "difference_se", "difference_low", "difference_high"))
+    values = (found.number.value, found.number.se, found.low, found.high)
+    return dict(zip(("difference", "difference_se", "difference_low", "difference_high"), values, strict=True))
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value

@@ -1,0 +1,112 @@
+"""`lowerbound score RUN`: how likely each row of data is, to a file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError, UsageError
+from ..core.model import VAE
+from ..data.dataset import Dataset
+from ..evaluation import score
+from ..evaluation.likelihood import Units, distortion_at_code, no_density_reason, shares, target_of
+from ..explore.write import write_values
+from .common import RowsOptions, open_rows, parse, say, wrote
+
+LOWEST = 5
+SUFFIXES = (".csv", ".npz", ".parquet")
+
+
+@dataclass(kw_only=True)
+class Score(RowsOptions):
+    """Nats of each row: elbo, distortion, rate and importance-sampled log p(x), beside the row's place in the data.
+
+    Unlikely rows have a low log_px: sort by it to find outliers. A model without density gives the distortion alone.
+    """
+
+    num_samples: int = 100
+    """K of the importance-sampled log p(x)."""
+    units: Units = "data"
+    """Densities of standardised columns in the data's own units, or in the model's."""
+    out: Path | None = None
+    """File to write: .csv, .npz or .parquet (default: samples/scores.csv in the run)."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound score`."""
+    options = parse(Score, words, "score")
+    path = None if options.out is None else values_file(options.out)
+    opened = open_rows(options)
+    model, rows = opened.model, opened.rows
+    check_labels(model, rows)
+    path = path or opened.folder / "samples" / "scores.csv"
+    say(f"{opened.folder.name}: {len(rows):,} {rows.split} examples of {rows.spec.name}")
+    names, facts = score_rows(model, rows, options)
+    write_values(path, {"index": rows.places.cpu().numpy(), **names, **_labels(rows)})
+    return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), **facts)
+
+
+def score_rows(model: VAE, rows: Dataset, options: Score) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Return the scores of all rows by name, `[N]` each, and what they are about; says the latter, too."""
+    units = options.units
+    unit = f"nats, in the {units}'s units"
+    if not model.has_density:
+        reason = no_density_reason(model)
+        say(f"no density: {reason}. distortion is -log p(x|z) at the code; {unit}")
+        distortion = distortion_at_code(model, rows, units=units)
+        facts = {"mean_log_px": None, "reason": reason, **_summary("distortion", distortion, rows, -distortion)}
+        return {"distortion": distortion.numpy()}, {**facts, "target": None, "units": units, "num_samples": None}
+    made = score(model, rows, num_samples=options.num_samples, seed=options.seed, units=units)
+    target = target_of(model, rows)
+    say(f"log_px: {target}, importance-sampled with K = {options.num_samples}, a lower bound in expectation")
+    say(f"elbo = -(distortion + rate) is a bound on the same; {unit}")
+    values = {
+        "elbo": -(made.distortion + made.rate),
+        "distortion": made.distortion,
+        "rate": made.rate,
+        "log_px": made.log_px,
+    }
+    facts = _summary("log_px", made.log_px, rows, made.log_px)
+    facts |= {"target": target, "units": units, "num_samples": options.num_samples}
+    return {name: v.numpy() for name, v in values.items()}, facts
+
+
+def _summary(name: str, values: Tensor, rows: Dataset, likely: Tensor) -> dict[str, object]:
+    """Return and say the mean of `values` `[N]` and the least `likely` rows; those without a number come first."""
+    bad = int((~torch.isfinite(values)).sum())
+    order = torch.where(torch.isfinite(likely), likely, -torch.inf).argsort(stable=True)
+    lowest = rows.places.cpu()[order[:LOWEST]].tolist()
+    mean = None if bad else float((shares(rows) * values).sum())
+    if bad:
+        say(f"warning: {bad} of {len(values)} rows have a {name} that is not finite: there is no mean")
+    else:
+        say(f"mean {name} {mean:.3f} nats; least likely rows: {', '.join(str(i) for i in lowest)}")
+    return {f"mean_{name}": mean, "lowest": lowest}
+
+
+def _labels(rows: Dataset) -> dict[str, np.ndarray]:
+    return {} if rows.y is None else {"label": np.asarray(rows.spec.classes)[rows.y.cpu().numpy()]}
+
+
+def values_file(out: Path) -> Path:
+    """Return the file of numbers the user asked for; without a suffix it is a .csv.
+
+    Raises:
+        UsageError: if it is a folder or has another suffix, before any work is done.
+    """
+    path = out if out.suffix else out.with_name(out.name + ".csv")
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        raise UsageError(f"scores cannot be written to {str(out)!r}", expected=f"a file: {', '.join(SUFFIXES)}")
+    return path
+
+
+def check_labels(model: VAE, rows: Dataset) -> None:
+    """Raise DataError if a conditional model would have to do without labels."""
+    if model.conditional and rows.y is None:
+        raise DataError(
+            f"{rows.spec.name} has no labels, and this model gives p(x|y)",
+            expected="a label for each row",
+            fix="put images into one folder for each class; arrays beside y in an .npz; tables with the label's column",
+        )
