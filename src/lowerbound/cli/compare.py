@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,7 +125,7 @@ def _evaluated(run: Compared, options: Compare) -> Compared:
     path = run.files.folder / "eval" / f"{run.rows.split}.json"
     known = run.files.evaluations.get(path.stem, {})
     if _fits(known, run, options) and not _outdated(path, run.files.folder):
-        return Compared(run.name, run.files, run.model, run.rows, run.subject, known)
+        return replace(run, numbers=known)
     say(f"{run.name}: evaluating {len(run.rows):,} {run.rows.split} examples, K = {options.num_samples}")
     found = evaluate(
         run.model, run.rows, num_samples=options.num_samples, seed=options.seed, units=options.units
@@ -133,7 +133,7 @@ def _evaluated(run: Compared, options: Compare) -> Compared:
     path.parent.mkdir(exist_ok=True)
     write_json(path, found)
     say(f"saved: {path}")
-    return Compared(run.name, run.files, run.model, run.rows, run.subject, found)
+    return replace(run, numbers=found)
 
 
 def _fits(known: dict[str, Any], run: Compared, options: Compare) -> bool:
@@ -207,7 +207,8 @@ def _show(runs: list[Compared], subject: Subject, found: list[Difference], optio
     facts = [_facts(run) for run in runs]
     rows = [["recipe", *(_shown(f["recipe"]) for f in facts)]]
     rows += [[name, *map(_shown, values)] for name, values in differing([run.files for run in runs]).items()]
-    rows += [[name, *(_shown(f[name]) for f in facts)] for name in ("parameters", "epochs", "seconds")]
+    done = {"parameters": "parameters", "epochs done": "epochs", "seconds": "seconds"}
+    rows += [[label, *(_shown(f[name]) for f in facts)] for label, name in done.items()]
     rows += [[name, *(_number_text(run.numbers[name]) for run in runs)] for name in NUMBERS]
     show_table(["", *(run.name for run in runs)], rows)
     result(
@@ -270,8 +271,9 @@ def _write_csv(path: Path, runs: list[Compared], found: list[Difference], option
     chosen = differing([run.files for run in runs])
     lines = []
     for i, run in enumerate(runs):
-        line = {"run": run.name, **_facts(run), **{name: _cell(values[i]) for name, values in chosen.items()}}
-        line |= {**asdict(run.subject), "num_samples": options.num_samples, "sampler_seed": options.seed}
+        line = {"run": run.name, **_facts(run)}
+        line |= {f"option_{name}": _cell(values[i]) for name, values in chosen.items()}
+        line |= {**asdict(run.subject), "num_samples": options.num_samples, "seed": options.seed}
         for name in NUMBERS:
             line |= {name: run.numbers[name].get("value"), f"{name}_se": run.numbers[name].get("se")}
         line |= _difference_cells(by_run.get(run.name))

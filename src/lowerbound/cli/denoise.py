@@ -17,7 +17,7 @@ from ..data import BUILTIN, Dataset, load_data, load_rows
 from ..data.corruptions import CorruptionName, corruption
 from ..data.dataset import SplitName
 from ..data.images import Alpha
-from ..evaluation.restoration import Restoration, corrupted, denoised, mean_se, restoration
+from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoised, mean_se, restoration
 from ..explore.figures import grid
 from ..explore.write import target, to_array, write_examples
 from ..ship.files import read_json
@@ -67,7 +67,8 @@ class Noisy:
 
     Args:
         rows: what the model is given, with `seen`.
-        clean: the clean values `[N, *shape]` in model units, where they are known.
+        clean: the clean values `[N, *shape]` in model units, where they are known; grey pixels stay grey, since the
+            mean of p(x|z) is that of the 0/1 pixels drawn from them.
         how: what corrupted them, in words.
     """
 
@@ -122,11 +123,11 @@ def noisy_rows(options: Denoise, folder: Path, spec: DataSpec) -> Noisy:
             _first(rows.matching(spec), options.num), _first(rows, options.num).values(), "seen as in the data"
         )
     module, how = _corruption(options, folder)
-    rows = rows.matching(spec)
     keep = len(rows) if options.num is None else min(options.num, len(rows))
     # whole blocks of noise, so that the first rows see the same noise however many are asked for
-    rows = corrupted(rows.take(min(len(rows), ceil(keep / 100) * 100)), module, seed=options.seed).take(keep)
-    return Noisy(rows, rows.values(), how)
+    blocks = rows.take(min(len(rows), ceil(keep / NOISE_ROWS) * NOISE_ROWS)).matching(spec)
+    how = how if blocks.support == rows.support else f"made 0/1 as in training, {how}"
+    return Noisy(corrupted(blocks, module, seed=options.seed).take(keep), rows.take(keep).values(), how)
 
 
 def _given(options: Denoise, spec: DataSpec) -> Noisy:
@@ -228,7 +229,6 @@ def _measured(noisy: Noisy, made: Tensor, spec: DataSpec, *, as_json: bool) -> d
         "input": before.to_json(),
         "output": after.to_json(),
         "gain": gain,
-        "ssim_window": before.window,
     }
 
 

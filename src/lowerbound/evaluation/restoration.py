@@ -16,7 +16,7 @@ from ..data.dataset import Dataset
 SIGMA = 1.5  # of the Gaussian window, in pixels (Wang et al. 2004)
 WINDOW = 11
 _ROWS = 500
-_NOISE_ROWS = 100  # rows whose noise is drawn together
+NOISE_ROWS = 100  # rows whose noise is drawn together
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def corrupted(rows: Dataset, corruption: nn.Module, *, seed: int = 0) -> Dataset
         ShapeError: if the corruption changes the shape.
     """
     seen = []
-    for block, batch in enumerate(rows.blocks(_NOISE_ROWS)):
+    for block, batch in enumerate(rows.blocks(NOISE_ROWS)):
         with seeded(Stream.SHOWN, seed, block), torch.no_grad():
             seen.append(corruption(batch.x.cpu()))
     noisy = torch.cat(seen).to(rows.x.device)
