@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import docstring_parser
 import tyro
@@ -20,8 +20,8 @@ from ..data.dataset import SplitName
 from ..data.images import Alpha
 from ..ship.files import read_json
 from ..train import open_run
+from .mistakes import parse as parse
 
-T = TypeVar("T")
 RUNS = Path("runs")
 
 
@@ -77,11 +77,6 @@ class Opened:
     model: VAE
     spec: DataSpec
     rows: Dataset
-
-
-def parse(options: type[T], words: list[str], command: str) -> T:
-    """Parse `words` into the dataclass `options`; its docstring is the help. A mistake exits with code 2."""
-    return tyro.cli(options, args=words, prog=f"lowerbound {command}")
 
 
 def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> list[tuple[str, Any, Any]]:

@@ -273,5 +273,5 @@ def sheet_of(rows: list[tuple[str, Tensor]], how: str) -> Image.Image:
         for _, images in rows:
             part = images[start : start + columns]
             tiles.append(torch.cat([part, part.new_ones(columns - len(part), *part.shape[1:])]))
-    names = " above ".join(name for name, _ in rows)
+    names = " above ".join(name for name, _ in rows).replace("denoised", "denoised (mean of p(x|z))")
     return grid(torch.cat(tiles), columns=columns, caption=f"{names}; input {how}")

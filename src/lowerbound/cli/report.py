@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import LowerboundError, UsageError
-from ..explore.report import Shown, first_line, in_words, nothing_shown, page, page_path, reconstructions, samples, write_page
+from ..explore.report import (
+    Shown,
+    first_line,
+    in_words,
+    nothing_shown,
+    page,
+    page_path,
+    reconstructions,
+    samples,
+    write_page,
+)
 from ..explore.run_files import RunFiles, clean, read_run
 from ..recipes import find
 from ..train.run import find_run

@@ -160,26 +160,27 @@ def _columns(rows: Dataset) -> tuple[tuple[ColumnFacts, ...], tuple[str, ...], t
         if column.constant:
             facts.append(_constant(column, len(rows)))
             continue
-        values, seen = _cells(rows, column, place)
+        values, seen, kept = _cells(rows, column, place)
         place += 1
         facts.append(_facts(column, values[seen], int((~seen).sum())))
         if spec.form in FORCEABLE:
-            notes += _whole_numbers(column, values[seen], columns)
+            notes += _whole_numbers(column, values[seen], kept, columns)
         warnings += _identifier(column, values[seen])
     return tuple(facts), tuple(notes), tuple(warnings)
 
 
-def _cells(rows: Dataset, column: Column, place: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one column in the data's units, `[N]` float64, and where it is observed."""
+def _cells(rows: Dataset, column: Column, place: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return one column in the data's units, `[N]` float64, where it is observed, and the digit float32 kept of it."""
     values = rows.x[:, place].double().cpu().numpy()
     if rows.scale != 1:
         values = values / rows.scale
-    digits = 10.0 ** np.ceil(np.log10(1.2e-7 * max(np.abs(values).max(initial=0.0) * column.scale, 1e-300)))
-    if column.real:  # float32 kept a few digits only: the rest is noise
-        unit = max(column.step, digits)
-        values = np.rint((values * column.scale + column.offset) / unit) * unit
     seen = np.ones(len(rows), bool) if rows.mask is None else rows.mask[:, place].bool().cpu().numpy()
-    return values, seen
+    if not column.real:
+        return values, seen, 0.0
+    error = 1.2e-7 * column.scale * float(np.abs(values).max(initial=0.0))
+    kept = 10.0 ** np.ceil(np.log10(max(error, 1e-300)))
+    unit = max(column.step, kept)
+    return np.rint((values * column.scale + column.offset) / unit) * unit, seen, kept
 
 
 def _constant(column: Column, count: int) -> ColumnFacts:
@@ -223,11 +224,11 @@ def _shown(value: float, column: Column) -> float | str:
     return str(to_table(np.array([[value]]), (one,)).column(0)[0])
 
 
-def _whole_numbers(column: Column, values: np.ndarray, columns: tuple[Column, ...]) -> list[str]:
-    """Note a column of floats that holds whole numbers alone: they may be counts, or classes."""
+def _whole_numbers(column: Column, values: np.ndarray, kept: float, columns: tuple[Column, ...]) -> list[str]:
+    """Note a column of floats that holds whole numbers alone, if float32 `kept` enough to tell: counts, or classes."""
     if column.kind != "numeric" or not len(values):
         return []
-    if np.abs(values - np.rint(values)).max() > 1e-9 * np.abs(values).max() or _coarse(values):
+    if kept >= 1 or np.abs(values - np.rint(values)).max() > kept / 2:
         return []
     few = len(np.unique(np.rint(values))) <= FEW_VALUES
     kind = "category" if few else "integer"
@@ -235,11 +236,6 @@ def _whole_numbers(column: Column, values: np.ndarray, columns: tuple[Column, ..
     names = [f"{c.name}:{kind}" if c is column else c.name for c in columns]
     words = " ".join(names) if len(names) <= MOST else f"... {column.name}:{kind} ..."
     return [f"column {column.name!r} holds whole numbers only; {what}: --columns {words}"]
-
-
-def _coarse(values: np.ndarray) -> bool:
-    """Tell if values are so large that float32 kept no digit behind the point: they look whole whatever they are."""
-    return bool(np.abs(values).max() > 1e5)
 
 
 def _identifier(column: Column, values: np.ndarray) -> list[str]:

@@ -40,17 +40,17 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--back);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; }
 a { color: var(--first); } .soft { color: var(--soft); } .bad { color: var(--bad); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; } .pairs td { overflow-wrap: anywhere; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
-td.number { text-align: right; white-space: nowrap; } .nowrap { white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; }
 pre { background: var(--panel); padding: .7rem; overflow-x: auto; border-radius: 4px; }
 img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--edge); }
 figure { margin: 0 0 1rem; } figcaption { color: var(--soft); }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; } svg text { fill: var(--text); font: 12px system-ui, sans-serif; }
-svg .grid { stroke: var(--edge); } svg path { fill: none; stroke-width: 2; }
-svg .line0 { stroke: var(--first); stroke-width: 2; } svg circle.line0 { fill: var(--first); }
-svg .line1 { stroke: var(--second); stroke-width: 2; stroke-dasharray: 5 3; } svg circle.line1 { fill: var(--second); }
+svg .grid { stroke: var(--edge); } svg path { fill: none; }
+svg .line0 { stroke: var(--first); stroke-width: 2; } svg circle.line0 { fill: var(--first); stroke: none; }
+svg .line1 { stroke: var(--second); stroke-width: 2; stroke-dasharray: 5 3; } svg circle.line1 { fill: var(--second); stroke: none; }
 """
 
 
@@ -144,8 +144,10 @@ def samples(model: VAE, spec: DataSpec, *, seed: int = 0) -> str:
     text = f"{num} samples: z from the prior, {WHAT[show]}, seed {seed}{given}"
     if spec.kind == "image":
         return note + _figure(sample_grid(x, show), text)
-    labels = None if classes is None else [spec.classes[i] for i in classes.tolist()]
-    return note + _sampled_table(x, spec, labels) + f'<p class="soft">{_text(text)}.</p>'
+    columns = dict(zip(*_columns(x, spec), strict=True))
+    if classes is not None:
+        columns[spec.label.name if spec.label else "class"] = [spec.classes[i] for i in classes.tolist()]
+    return note + _sampled_table(columns) + f'<p class="soft">{_text(text)}.</p>'
 
 
 def reconstructions(model: VAE, rows: Dataset, *, seed: int = 0) -> str:
@@ -155,8 +157,12 @@ def reconstructions(model: VAE, rows: Dataset, *, seed: int = 0) -> str:
     text = f"the first {len(made)} {rows.split} examples, {WHAT['mean']} at the mean of q(z|x)"
     if rows.spec.kind == "image":
         return _figure(reconstruction_grid(batch.x.cpu(), made.cpu(), "mean"), f"{text}, originals above")
-    table = _sampled_table(made, rows.spec, None)
-    return table + f'<p class="soft">{_text(f"Reconstructions of {text}.")}</p>'
+    names, originals = _columns(batch.x, rows.spec, batch.mask)
+    _, cells = _columns(made, rows.spec)
+    both = {}
+    for name, original, values in zip(names, originals, cells, strict=True):
+        both |= {name: original, f"reconstructed {name}": values}
+    return _sampled_table(both) + f'<p class="soft">{_text(f"Reconstructions of {text}.")}</p>'
 
 
 def in_words(draw: Any, *arguments: Any, seed: int) -> str:
@@ -172,21 +178,21 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] + "."
 
 
-def _sampled_table(x: torch.Tensor, spec: DataSpec, labels: list[str] | None) -> str:
-    """Return rows as an HTML table with the columns of the data, the first ones where there are many."""
-    names, cells = _columns(x, spec)
-    if labels is not None:
-        names, cells = [*names, spec.label.name if spec.label else "class"], [*cells, labels]
-    more = "" if len(names) <= MOST_COLUMNS else _words(f"The first {MOST_COLUMNS} of {len(names)} columns.")
-    rows = zip(*cells[:MOST_COLUMNS], strict=True)
-    return _table(names[:MOST_COLUMNS], ([_cell(v) for v in row] for row in rows)) + more
+def _sampled_table(columns: dict[str, list[Any]]) -> str:
+    """Return columns by their names as an HTML table, the first ones where there are many."""
+    names = list(columns)[:MOST_COLUMNS]
+    more = "" if len(names) == len(columns) else _words(f"The first {len(names)} of {len(columns)} columns.")
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return _table(names, ([_cell(v) for v in row] for row in rows)) + more
 
 
-def _columns(x: torch.Tensor, spec: DataSpec) -> tuple[list[str], list[list[Any]]]:
+def _columns(x: torch.Tensor, spec: DataSpec, mask: torch.Tensor | None = None) -> tuple[list[str], list[list[Any]]]:
+    """Return names and cells of the data's columns; cells where `mask` is 0 are None."""
     from ..data.tables import to_table
 
+    observed = None if mask is None else mask.cpu().numpy() > 0
     if spec.columns:
-        table = to_table(x.detach().cpu().float().flatten(1).numpy(), spec.columns)
+        table = to_table(x.detach().cpu().float().flatten(1).numpy(), spec.columns, observed=observed)
         return table.column_names, [column.to_pylist() for column in table.columns]
     flat = to_array(x, spec).reshape(len(x), -1)
     return [f"x{i}" for i in range(flat.shape[1])], [column.tolist() for column in flat.T]
@@ -372,7 +378,7 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequ
 def _pairs(facts: dict[str, Any]) -> str:
     """Return names and values as an HTML table, "" if there are none."""
     rows = [f'<tr><th scope="row">{_text(k)}</th><td>{_text(_value(v))}</td></tr>' for k, v in facts.items()]
-    return f'<div class="wide"><table><tbody>\n{"".join(rows)}\n</tbody></table></div>' if rows else ""
+    return f'<div class="wide"><table class="pairs"><tbody>\n{"".join(rows)}\n</tbody></table></div>' if rows else ""
 
 
 def _value(value: Any) -> str:

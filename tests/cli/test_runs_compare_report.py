@@ -1,0 +1,269 @@
+"""runs, compare and report, in process: what they print, what they refuse, and what they make of damaged files."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowerbound import load, load_data, score
+from lowerbound.cli.main import main
+
+RUNS = {
+    "one": ("vae", "digits", "--latent-dim", "3", "--hidden", "24"),
+    "two": ("vae", "digits", "--latent-dim", "5", "--hidden", "17", "--epochs", "2"),
+    "given-y": ("cvae", "digits", "--hidden", "11"),
+    "code": ("ae", "digits", "--hidden", "13"),
+    "sharp": ("vae", "digits", "--hidden", "19", "--binarize", "threshold"),
+    "points": ("vae", "ring", "--hidden", "7", "--latent-dim", "1"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, (recipe, data, *options) in RUNS.items():
+            with pytest.raises(SystemExit) as left:
+                main(["train", recipe, "--data", data, "--out", f"runs/{name}", "--epochs", "1", *options])
+            assert left.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def lowerbound(trained, tmp_path, monkeypatch, capsys):
+    """Run a command in a copy of the trained folder; returns exit code, standard output and standard error."""
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(list(words))
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (code if isinstance(code, int) else 1), out, err
+
+    return run
+
+
+def change(path, **values):
+    """Replace some entries of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def listed(lowerbound):
+    return {run["name"]: run for run in json.loads(lowerbound("runs", "--json")[1])}
+
+
+def test_runs_lists_all_newest_first(lowerbound):
+    code, out, err = lowerbound("runs")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["name", "recipe", "data", "status", "epochs", "best", "nll", "started", "size"]
+    assert [line.split()[0] for line in lines[1:]] == list(reversed(RUNS))
+    assert "\x1b" not in out
+    assert err == "next:  lowerbound report points\n"
+    assert listed(lowerbound)["two"]["epochs"] == 2
+
+
+def test_runs_takes_the_best_epoch_by_the_monitor(lowerbound):
+    events = [json.loads(line) for line in Path("runs/two/metrics.jsonl").read_text().splitlines()]
+    elbos = {e["epoch"]: e["elbo"] for e in events if e.get("split") == "valid"}
+    runs = listed(lowerbound)
+    epoch = max(elbos, key=elbos.__getitem__)
+    assert runs["two"]["best"] == {"name": "elbo", "value": elbos[epoch], "epoch": epoch, "split": "valid"}
+    assert runs["code"]["best"]["name"] == "distortion"
+
+
+def test_runs_shows_the_nll_of_the_test_rows(lowerbound):
+    lowerbound("evaluate", "one", "--num-samples", "3")
+    nll = json.loads(Path("runs/one/eval/test.json").read_text())["nll"]
+    assert f"{nll['value']:.2f} +- {nll['se']:.2f}" in lowerbound("runs")[1]
+    assert listed(lowerbound)["one"]["nll"] == nll
+
+
+def test_a_run_whose_process_is_gone_was_killed(lowerbound):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    change(Path("runs/one/status.json"), status="running", pid=process.pid)
+    change(Path("runs/two/status.json"), status="running", pid=os.getpid())
+    change(Path("runs/code/status.json"), status="running", pid=process.pid)
+    change(Path("runs/code/env.json"), platform="another machine")
+    runs = listed(lowerbound)
+    assert [runs[name]["status"] for name in ("one", "two", "code")] == ["killed", "running", "running?"]
+
+
+DAMAGES = {
+    "no JSON": b"{",
+    "no object": b"[3]",
+    "no UTF-8": b"\xff\xfe\xff",
+    "odd types": b'{"status": [1], "started": "x", "name": 3, "spec": 7, "event": "epoch", "epoch": "a", "args": 4}',
+    "huge numbers": b'{"started": 1e300, "status": "running", "pid": ' + b"9" * 400 + b"}",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["status.json", "recipe.json", "data.json", "env.json", "metrics.jsonl"])
+def test_damaged_files_stop_neither_list_nor_report(lowerbound, name, damage):
+    (Path("runs/one") / name).write_bytes(DAMAGES[damage] + b"\n")
+    code, out, err = lowerbound("runs")
+    assert code == 0
+    assert len(out.splitlines()) == 1 + len(RUNS)
+    if damage not in ("odd types", "huge numbers"):
+        assert f"warning: runs/one/{name}" in err
+    if name == "recipe.json":
+        assert "?" in next(line for line in out.splitlines() if line.startswith("one "))
+    shutil.rmtree("runs/one/model")  # drawing is not what is tested here
+    assert lowerbound("report", "one")[0] == 0
+
+
+def test_a_name_cannot_move_the_cursor(lowerbound):
+    change(Path("runs/one/recipe.json"), name="\x1b[31mred\ud800\n")
+    code, out, _ = lowerbound("runs")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\ufffd[31mred\ufffd\ufffd" in out
+
+
+def test_no_runs(lowerbound):
+    Path("empty").mkdir()
+    code, out, err = lowerbound("runs", "empty")
+    assert (code, out) == (0, "no runs in empty\n")
+    assert err == "next:  lowerbound train vae --data mnist\n"
+    code, _, err = lowerbound("runs", "nowhere")
+    assert code == 2
+    assert "there is no folder 'nowhere'" in err
+
+
+def test_runs_does_not_wait_for_torch(trained):
+    code = "import sys; from lowerbound.cli.main import run; run(['runs', 'runs']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=trained)
+    assert done.returncode == 0, done.stderr
+
+
+def test_compare_shows_what_differs_and_the_numbers(lowerbound):
+    code, out, err = lowerbound("compare", "one", "two", "code", "--num-samples", "7", "--out", "new/all.csv")
+    assert code == 0
+    rows = {line[:13].strip(): line[13:].split() for line in out.split("\n\n")[0].splitlines()}
+    assert rows["latent_dim"] == ["3", "5", "20"]
+    assert rows["epochs done"] == ["1", "2", "1"]
+    assert "batch_size" not in rows
+    assert rows["nll"][-1] == "-"
+    assert "code: no elbo, rate, nll, bits_per_dim: a Delta posterior is a point" in out
+    assert "one: evaluating 179 test examples, K = 7" in err
+    lines = list(csv.DictReader(Path("new/all.csv").read_text().splitlines()))
+    saved = json.loads(Path("runs/two/eval/test.json").read_text())
+    assert [line["run"] for line in lines] == ["one", "two", "code"]
+    assert float(lines[1]["nll"]) == saved["nll"]["value"]
+    assert (lines[0]["difference"], lines[2]["nll"]) == ("", "")
+    assert (lines[0]["num_samples"], lines[0]["option_epochs"]) == ("7", "1")
+
+
+def test_the_difference_is_that_of_each_example(lowerbound):
+    _, out, _ = lowerbound("compare", "one", "two", "--num-samples", "9", "--seed", "4", "--json")
+    [found] = json.loads(out)["differences"]
+    logs = []
+    for name in ("one", "two"):
+        model = load(f"runs/{name}")
+        assert model.spec is not None
+        rows = load_data("digits").test.matching(model.spec)
+        logs.append(score(model, rows, num_samples=9, seed=4).log_px.numpy())
+    each = logs[1] - logs[0]
+    se = each.std(ddof=1) / np.sqrt(179)
+    assert found["value"] == pytest.approx(each.mean())
+    assert found["se"] == pytest.approx(se)
+    assert (found["low"], found["high"]) == pytest.approx((each.mean() - 1.96 * se, each.mean() + 1.96 * se), rel=1e-3)
+    assert (found["run"], found["first"], found["n"]) == ("two", "one", 179)
+
+
+def test_compare_uses_saved_numbers_where_they_fit(lowerbound):
+    words = ("compare", "one", "two", "--num-samples", "5")
+    lowerbound("evaluate", "one", "--num-samples", "5")
+    _, _, err = lowerbound(*words)
+    assert "one: evaluating" not in err
+    assert "two: evaluating" in err
+    assert "evaluating" not in lowerbound(*words)[2]
+    assert "evaluating" in lowerbound(*words, "--seed", "1")[2]
+    later = time.time() + 60  # as if the run had been resumed
+    os.utime("runs/two/model/model.safetensors", (later, later))
+    _, _, err = lowerbound(*words, "--seed", "1")
+    assert "two: evaluating" in err
+    assert "one: evaluating" not in err
+
+
+REFUSED = {
+    "other data": (("one", "points"), ("one: digits; points: ring", "probabilities", "densities")),
+    "other binarisation": (("one", "two", "sharp"), ("one: dynamic; two: dynamic; sharp: threshold",)),
+    "other target": (("one", "given-y"), ("one: log p(x); given-y: log p(x|y)",)),
+    "one run": (("one",), ("needs two runs",)),
+    "twice": (("one", "runs/one"), ("given twice",)),
+    "no run": (("one", "none"), ("there is no run 'none'",)),
+    "K of 0": (("one", "two", "--num-samples", "0"), ("number of samples cannot be 0",)),
+    "no CSV": (("one", "two", "--out", "x.html"), ("ends in .csv",)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_compare_refuses(lowerbound, case):
+    words, parts = REFUSED[case]
+    code, out, err = lowerbound("compare", *words)
+    assert (code, out) == (2, "")
+    assert all(part in err for part in parts)
+    assert not list(Path("runs").glob("*/eval"))
+
+
+def test_other_rows_of_one_name_are_refused(lowerbound):
+    change(Path("runs/two/data.json"), fingerprint="0" * 32)
+    code, _, err = lowerbound("compare", "one", "two")
+    assert code == 2
+    assert "fingerprint" in err
+
+
+def test_report_is_written_and_says_what_is_next(lowerbound):
+    code, out, err = lowerbound("report", "one")
+    assert (code, out) == (0, "runs/one/report.html\n")
+    assert err.endswith("next:  lowerbound evaluate one, then report again\n")
+    html = Path("runs/one/report.html").read_text()
+    assert "lowerbound evaluate one" in html
+    assert "Auto-Encoding Variational Bayes" in html
+    assert html.count("<img ") == 2
+    assert json.loads(lowerbound("report", "points", "--out", "a/b.html", "--json")[1]) == {"path": "a/b.html"}
+    assert 'href="./../runs/points/data.json"' in Path("a/b.html").read_text()
+
+
+def test_report_of_a_killed_run_without_model_or_numbers(lowerbound):
+    shutil.rmtree("runs/one/model")
+    Path("runs/one/metrics.jsonl").unlink()
+    change(Path("runs/one/status.json"), status="running", pid=2**22 + 1)
+    code, _, err = lowerbound("report", "one")
+    html = Path("runs/one/report.html").read_text()
+    assert code == 0
+    assert "no samples: runs/one has no model yet." in err
+    assert all(text in html for text in ("killed", "no model yet", "no whole epoch yet", "not evaluated yet"))
+
+
+def test_report_of_a_damaged_model_and_of_lost_data(lowerbound):
+    Path("runs/one/model/model.safetensors").write_bytes(b"x")
+    change(Path("runs/two/data.json"), origin=None)
+    assert lowerbound("report", "one")[0] == lowerbound("report", "two")[0] == 0
+    assert "model.safetensors is damaged" in Path("runs/one/report.html").read_text()
+    html = Path("runs/two/report.html").read_text()
+    assert html.count("<img ") == 1
+    assert "was not trained on data with a name or a path" in html
+
+
+@pytest.mark.parametrize("out", ["report.txt", "runs", "runs/one/model/report.html"])
+def test_report_is_not_written_anywhere(lowerbound, out):
+    before = sorted(Path("runs").rglob("*"))
+    code, _, err = lowerbound("report", "one", "--out", out)
+    assert code == 2
+    assert "Traceback" not in err
+    assert sorted(Path("runs").rglob("*")) == before
