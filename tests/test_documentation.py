@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lowerbound.core.recipe import RECIPES
 from lowerbound.recipes import __all__ as shipped
@@ -65,8 +67,22 @@ def test_contributed_parts_train(unregistered):
     assert lb.fit(scope["tight_vae"](data.spec), data, epochs=1, progress=False).history
 
 
-def test_commands_run(tmp_path):
-    lines = [line for line in blocks(ENGLISH, "sh")[1].splitlines() if line]
+def own_data(folder: Path) -> None:
+    """Write what the block on one's own data speaks of: people.csv, and photos/, clean/ and hazy/."""
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.normal(170, 9):.1f},{rng.integers(5)},{'ABC'[i % 3]},{2000 + i % 9}-02-01" for i in range(90)]
+    (folder / "people.csv").write_text("height,children,plan,joined\n" + "\n".join(rows) + "\n,2,A,\n")
+    for name in ("photos", "clean", "hazy"):
+        (folder / name).mkdir()
+        for i in range(30):
+            pixels = np.random.default_rng(i).integers(0, 256, (40 + i, 50, 3)) // (2 if name == "hazy" else 1)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_commands_run(tmp_path, block):
+    own_data(tmp_path)
+    lines = [line for line in blocks(ENGLISH, "sh")[block].splitlines() if line]
     assert len(lines) >= 5
     for line in lines:
         words = shlex.split(line)

@@ -100,6 +100,22 @@ def test_a_run_whose_process_is_gone_was_killed(lowerbound):
     assert [runs[name]["status"] for name in ("one", "two", "code")] == ["killed", "running", "running?"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells of a process that nobody waited for")
+def test_a_process_that_nobody_waited_for_is_gone_too(lowerbound):
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # ends when the process does
+    change(Path("runs/one/status.json"), status="running", pid=process.pid)
+    for _ in range(100):
+        if listed(lowerbound)["one"]["status"] == "killed":
+            break
+        time.sleep(0.02)
+    status = listed(lowerbound)["one"]["status"]
+    process.stdout.close()
+    process.wait()
+    assert status == "killed"
+
+
 DAMAGES = {
     "no JSON": b"{",
     "no object": b"[3]",
@@ -230,7 +246,7 @@ def test_other_rows_of_one_name_are_refused(lowerbound):
 def test_report_is_written_and_says_what_is_next(lowerbound):
     code, out, err = lowerbound("report", "one")
     assert (code, out) == (0, "runs/one/report.html\n")
-    assert err.endswith("next:  lowerbound evaluate one, then report again\n")
+    assert err.endswith("next:  lowerbound evaluate one\n")
     html = Path("runs/one/report.html").read_text()
     assert "lowerbound evaluate one" in html
     assert "Auto-Encoding Variational Bayes" in html

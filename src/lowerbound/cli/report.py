@@ -18,6 +18,7 @@ from ..explore.report import (
 )
 from ..explore.run_files import RunFiles, clean, read_run
 from ..recipes import find
+from ..ship.files import newest
 from ..train.run import find_run
 from .common import RowsOptions, RunOptions, open_with_device, parse, rows_of, say, spec_of, wrote
 
@@ -54,7 +55,10 @@ def _about(run: RunFiles) -> str:
 
 
 def _following(run: RunFiles, name: str) -> str:
-    return "open it in a browser" if run.evaluations else f"lowerbound evaluate {clean(name)}, then report again"
+    if run.evaluations:
+        return "open it in a browser"
+    # a run that was killed early has nothing to evaluate
+    return f"lowerbound evaluate {clean(name)}" if newest(run.folder / "model").is_dir() else "lowerbound runs"
 
 
 def _shown(options: Report) -> Shown:

@@ -1,6 +1,7 @@
 """What data hold, found before anything is trained: counts, ranges, classes, missing cells, columns that look odd."""
 
 from dataclasses import asdict, dataclass, replace
+from math import ceil, log10
 from typing import Any
 
 import numpy as np
@@ -178,9 +179,11 @@ def _cells(rows: Dataset, column: Column, place: int) -> tuple[np.ndarray, np.nd
     if not column.real:
         return values, seen, 0.0
     error = 1.2e-7 * column.scale * float(np.abs(values).max(initial=0.0))
-    kept = 10.0 ** np.ceil(np.log10(max(error, 1e-300)))
-    unit = max(column.step, kept)
-    return np.rint((values * column.scale + column.offset) / unit) * unit, seen, kept
+    power = ceil(log10(max(error, 1e-280)))
+    values = np.round(values * column.scale + column.offset, -power)
+    if column.step:
+        values = np.rint(values / column.step) * column.step
+    return values, seen, 10.0**power
 
 
 def _constant(column: Column, count: int) -> ColumnFacts:

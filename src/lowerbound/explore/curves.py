@@ -18,7 +18,7 @@ def curves(name: str, lines: Mapping[str, Points], *, x: str, y: str) -> str:
         x: label of the x axis.
         y: label of the y axis, with its unit.
 
-    >>> curves("loss", {"train": [(1, 3.0), (2, 2.0)]}, x="epoch", y="loss (nats)").count("<path")
+    >>> curves("loss", {"train": [(1.0, 3.0), (2.0, 2.0)]}, x="epoch", y="loss (nats)").count("<path")
     1
     """
     points = [p for line in lines.values() for p in line]
@@ -36,13 +36,13 @@ def ticks(values: Sequence[float], *, whole: bool = False) -> list[float]:
 
     >>> ticks([27.3, 31.9])
     [27.0, 28.0, 29.0, 30.0, 31.0, 32.0]
-    >>> ticks([1, 3], whole=True)
+    >>> ticks([1.0, 3.0], whole=True)
     [1.0, 2.0, 3.0]
     """
     low, high = min(values, default=0.0), max(values, default=1.0)
     # flat lines need a height, too; rounding keeps what float arithmetic leaves of a difference out
     spread = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else max(abs(high), 1.0) * 0.1
-    power = 10 ** math.floor(math.log10(spread / 5))
+    power = 10.0 ** math.floor(math.log10(spread / 5))
     step = next(power * m for m in (1, 2, 5, 10) if spread / (power * m) <= 5.5)
     if whole:
         step = max(1.0, float(round(step)))
@@ -52,7 +52,7 @@ def ticks(values: Sequence[float], *, whole: bool = False) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def _place(value: float, axis: list[float], start: float, end: float) -> float:
+def _place(value: float, axis: list[float], start: int, end: int) -> float:
     return start + (value - axis[0]) / (axis[-1] - axis[0]) * (end - start)
 
 

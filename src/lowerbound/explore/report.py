@@ -27,6 +27,7 @@ from .run_files import RunFiles, clean, inside, number, readable_size, texts
 from .write import to_array
 
 SAMPLES, RECONSTRUCTIONS, TABLE_ROWS, MOST_COLUMNS, MOST_FILES = 32, 10, 10, 30, 60
+UNITS = {**dict.fromkeys(("elbo", "distortion", "rate", "nll"), "nats"), "bits_per_dim": "bits/dim", "psnr": "dB"}
 QUANTITIES = {"distortion": ("distortion", 1), "rate": ("rate", 1), "-elbo": ("elbo", -1)}
 # nothing may be fetched or run, whatever a file smuggles into the page
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -40,7 +41,8 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--back);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; }
 a { color: var(--first); } .soft { color: var(--soft); } .bad { color: var(--bad); }
-.wide { overflow-x: auto; } .pairs td { overflow-wrap: anywhere; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; } .pairs td { overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
 .number { text-align: right; white-space: nowrap; }
 pre { background: var(--panel); padding: .7rem; overflow-x: auto; border-radius: 4px; }
@@ -50,7 +52,8 @@ figure { margin: 0 0 1rem; } figcaption { color: var(--soft); }
 svg { width: 100%; height: auto; } svg text { fill: var(--text); font: 12px system-ui, sans-serif; }
 svg .grid { stroke: var(--edge); } svg path { fill: none; }
 svg .line0 { stroke: var(--first); stroke-width: 2; } svg circle.line0 { fill: var(--first); stroke: none; }
-svg .line1 { stroke: var(--second); stroke-width: 2; stroke-dasharray: 5 3; } svg circle.line1 { fill: var(--second); stroke: none; }
+svg .line1 { stroke: var(--second); stroke-width: 2; stroke-dasharray: 5 3; }
+svg circle.line1 { fill: var(--second); stroke: none; }
 """
 
 
@@ -296,11 +299,10 @@ def _number_row(name: str, found: dict[str, Any]) -> list[str]:
     value = number(found.get("value"))
     if value is None:
         return [name, "-", "", "", "", "", "", "", str(found.get("reason", "no reason is given"))]
-    units = {"bits_per_dim": "bits/dim", "psnr": "dB", "ssim": ""}
     digits = [number(found.get(key)) for key in ("se", "mc_se")]
     se, sampler = ("" if v is None else f"{v:.4f}" for v in digits)
     kind, samples, n, target = (found.get(key, "") for key in ("kind", "num_samples", "n", "target"))
-    return [name, f"{value:.4f}", se, units.get(name, "nats"), str(kind), str(samples), sampler, str(n), str(target)]
+    return [name, f"{value:.4f}", se, UNITS.get(name, ""), str(kind), str(samples), sampler, str(n), str(target)]
 
 
 def _sentence(facts: dict[str, Any]) -> str:

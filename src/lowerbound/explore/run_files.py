@@ -53,8 +53,10 @@ class RunFiles:
         for event in self.events:
             epoch, split = event.get("epoch"), event.get("split")
             if event.get("event") == "epoch" and isinstance(epoch, int) and isinstance(split, str):
-                before = {e: v for e, v in found.get(split, {}).items() if e < epoch}
-                found[split] = {**before, epoch: event}
+                known = found.setdefault(split, {})
+                while known and next(reversed(known)) >= epoch:
+                    known.popitem()
+                known[epoch] = event
         return found
 
     @property
@@ -220,7 +222,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def readable_size(count: float) -> str:
+def readable_size(count: int | float) -> str:
     """Return a number of bytes as people read it.
 
     >>> readable_size(999), readable_size(23_456_789)
@@ -249,4 +251,13 @@ def _is_alive(pid: Any) -> bool | None:
         return None
     except PermissionError:  # somebody else's
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Tell whether a process has ended and only its parent has not asked yet, where /proc tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]  # a command's name, in brackets, may hold anything

@@ -1,0 +1,94 @@
+"""Comparisons: numbers about different things are refused, and paired differences are those of each example."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lowerbound import from_arrays, load_data, recipes
+from lowerbound.core.errors import Incompatible, UsageError
+from lowerbound.evaluation import score
+from lowerbound.evaluation.compare import check_same, difference, differences, subject_of
+
+
+def digits():
+    return load_data("digits")
+
+
+def model(name="vae", seed=0, data=None, **options):
+    """Return an untrained model and the test rows as it wants them."""
+    data = data or digits()
+    made = getattr(recipes, name)(data.spec, **{"hidden": (7,), **options}).build(seed)[0]
+    return made, data.test.matching(made.spec)
+
+
+def test_each_model_is_compared_with_the_first_that_has_a_density():
+    pairs = {"code": model("ae"), "a": model(seed=1), "b": model(seed=2, latent_dim=3), "c": model(seed=5)}
+    models = {name: made for name, (made, _) in pairs.items()}
+    found = differences(models, [rows for _, rows in pairs.values()], num_samples=11, seed=3)
+    logs = {name: score(*pairs[name], num_samples=11, seed=3).log_px.numpy() for name in "abc"}
+    assert [(d.run, d.first) for d in found] == [("b", "a"), ("c", "a")]
+    for d in found:
+        each = logs[d.run] - logs["a"]
+        assert d.number.value == pytest.approx(each.mean())
+        assert d.number.se == pytest.approx(each.std(ddof=1) / np.sqrt(len(each)))
+        assert (d.high - d.low) / d.number.se == pytest.approx(2 * 1.96, rel=1e-4)
+        assert (d.high + d.low) / 2 == pytest.approx(d.number.value)
+
+
+def test_the_difference_follows_the_weights_of_the_rows():
+    draws = np.random.default_rng(0)
+    weight = draws.integers(1, 9, 31).astype(np.float32)
+    data = from_arrays(draws.normal(size=(31, 3)).astype(np.float32), weight=weight, test_fraction=0.4)
+    (one, rows), (two, _) = (model(seed=s, data=data, latent_dim=2) for s in (1, 2))
+    [found] = differences({"one": one, "two": two}, [rows, rows], num_samples=5, seed=0)
+    each = (score(two, rows, num_samples=5).log_px - score(one, rows, num_samples=5).log_px).numpy()
+    assert rows.weight is not None
+    assert found.number.value == pytest.approx(np.average(each, weights=rows.weight.numpy()))
+
+
+def test_one_example_and_one_sample_have_no_spread():
+    (one, rows), (two, _) = model(seed=1), model(seed=2)
+    rows = rows.take(1)
+    scores = [score(m, rows, num_samples=1) for m in (one, two)]
+    found = difference("two", scores[1], "one", scores[0], rows, num_samples=1)
+    assert (found.number.se, found.number.mc_se, found.low, found.high) == (None, None, None, None)
+    assert found.number.value == pytest.approx(float(scores[1].log_px[0] - scores[0].log_px[0]))
+
+
+def test_a_value_that_is_not_finite_gives_a_reason():
+    one, rows = model()
+    scores = score(one, rows, num_samples=2)
+    broken = replace(scores, log_px=torch.where(torch.arange(len(rows)) == 4, -torch.inf, scores.log_px))
+    found = difference("b", broken, "a", scores, rows, num_samples=2)
+    assert (found.number.value, found.low) == (None, None)
+    assert "not finite" in str(found.number.reason)
+
+
+def test_other_rows_are_refused():
+    (one, rows), (two, _) = model(seed=1), model(seed=2)
+    other = rows.rows(torch.arange(len(rows)).flip(0))
+    with pytest.raises(Incompatible, match="different values"):
+        differences({"one": one, "two": two}, [rows, other], num_samples=2, seed=0)
+    scores = score(one, rows, num_samples=2)
+    with pytest.raises(UsageError, match="the same rows"):
+        difference("two", score(two, rows.take(9), num_samples=2), "one", scores, rows, num_samples=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "parts"),
+    [
+        ("cvae", lambda: digits(), {"target"}),
+        ("gaussian_vae", lambda: digits(), {"values", "binarisation"}),
+        ("vae", lambda: load_data("digits", binarize="threshold"), {"binarisation"}),
+        ("vae", lambda: load_data("ring"), {"data", "n", "values", "binarisation"}),
+    ],
+)
+def test_what_two_models_do_not_share_is_named(name, data, parts):
+    subjects = {"first": subject_of(*model()), "second": subject_of(*model(name, data=data()))}
+    with pytest.raises(Incompatible) as refused:
+        check_same(subjects)
+    lines = [line.split() for line in str(refused.value).splitlines()]
+    assert {line[0] for line in lines if "first:" in line} == parts
+    assert check_same({"a": subjects["first"], "b": subjects["first"]}) == subjects["first"]
