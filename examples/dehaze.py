@@ -7,6 +7,9 @@ haze on them: a scattering model with a made-up depth. The commands are those of
     lowerbound train conv_vae --data FOLDER/train/clean --seen FOLDER/train/hazy ...
     lowerbound denoise RUN --data FOLDER/test/hazy --clean FOLDER/test/clean
 
+What comes out is the mean of p(x|z) at a code of 64 numbers for 1,728 values: flat patches become clear, fine texture
+is lost. So the mean SSIM rises although that of the most textured patches falls; the share of better patches is printed.
+
 Run it by `python examples/dehaze.py --out FOLDER`; it takes about a minute on two cores.
 """
 
@@ -125,7 +128,9 @@ def main() -> None:
     for name in ("psnr", "ssim"):
         numbers = {what: found[what][name] for what in ("input", "output", "gain")}
         spread = (f"{what} {number['mean']:.3f} +- {number['se']:.3f}" for what, number in numbers.items())
-        say(f"{name.upper()}  " + "   ".join(spread))
+        better = f"({found['gain'][name]['better']:.0%} of the patches better)"
+        say(f"{name.upper()}  {'   '.join(spread)} {better}")
+    say("the code is small: flat patches come out clear, fine texture comes out blurred")
     say(f"sheet: {out / 'dehazed.png'}")
 
 

@@ -9,7 +9,7 @@ import pytest
 from lowerbound.cli.main import main
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dehaze.py"
-SETTINGS = {"epochs": 8, "batch-size": 16, "lr": 0.004, "latent-dim": 24, "channels": "24 48"}
+SETTINGS = {"epochs": 6, "batch-size": 16, "lr": 0.004, "latent-dim": 24, "channels": "24 48"}
 
 
 @pytest.fixture

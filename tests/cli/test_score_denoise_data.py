@@ -206,7 +206,11 @@ def test_given_pairs_are_paired_by_name(lowerbound):
     found = json.loads(out)
     assert found["num"] == 37
     assert found["input"] == restoration(rows.seen_values(), rows.values()).to_json()
-    assert found["output"] == restoration(made, rows.values()).to_json()
+    after = restoration(made, rows.values())
+    assert found["output"] == after.to_json()
+    before = restoration(rows.seen_values(), rows.values())
+    assert found["gain"]["ssim"]["mean"] == pytest.approx(float((after.ssim - before.ssim).mean()))
+    assert found["gain"]["psnr"]["better"] == pytest.approx(float((after.psnr > before.psnr).double().mean()))
     alone = lowerbound("denoise", "pairs", "--data", "hazy", "--out", "alone.npz")
     assert "PSNR" not in alone[1]
     with np.load("d.npz") as beside, np.load("alone.npz") as without:
@@ -239,6 +243,9 @@ def test_a_table_is_cleaned_with_its_columns(lowerbound):
     assert len(found["a"]) == 6
     assert lowerbound("denoise", "plain", "--data", "plain.csv", "--out", "all.csv")[0] == 0
     assert len(columns("all.csv")["d"]) == 67
+    code, out, err = lowerbound("denoise", "table", "--data", "mixed.csv")  # its missing cells are not looked at
+    assert code == 0, err
+    assert set(columns(out.strip())["colour"]) <= set("rgb")
 
 
 # data
@@ -285,6 +292,7 @@ MISTAKES = {
     "amount alone": (("denoise", "noisy", "--amount", "2"), "--amount is that of --noise"),
     "noise on noisy files": (("denoise", "pairs", "--data", "hazy", "--noise", "mask", "--amount", "1"), "already"),
     "haze on a table": (("denoise", "plain", "--noise", "haze", "--amount", "1"), "haze needs images"),
+    "noise on categories": (("denoise", "table", "--noise", "mask", "--amount", "0.3"), "categories of mixed"),
     "clean table": (("denoise", "plain", "--data", "plain.csv", "--clean", "plain.csv"), "--clean is for images"),
     "split of a path": (
         ("denoise", "pairs", "--data", "hazy", "--split", "valid"),

@@ -38,6 +38,10 @@ class RunOptions:
     json: bool = False
     """Print the result as JSON."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"the seed cannot be {self.seed}", expected="0 to 2^63 - 1")
+
 
 @dataclass(kw_only=True)
 class RowsOptions(RunOptions):

@@ -123,6 +123,10 @@ def noisy_rows(options: Denoise, folder: Path, spec: DataSpec) -> Noisy:
             _first(rows.matching(spec), options.num), _first(rows, options.num).values(), "seen as in the data"
         )
     module, how = _corruption(options, folder)
+    if any(column.size > 1 for column in spec.modelled):
+        raise UsageError(
+            f"noise on the categories of {spec.name} means nothing", fix="give corrupted rows: --data PATH"
+        )
     keep = len(rows) if options.num is None else min(options.num, len(rows))
     # whole blocks of noise, so that the first rows see the same noise however many are asked for
     blocks = rows.take(min(len(rows), ceil(keep / NOISE_ROWS) * NOISE_ROWS)).matching(spec)
@@ -218,7 +222,7 @@ def _measured(noisy: Noisy, made: Tensor, spec: DataSpec, *, as_json: bool) -> d
     assert seen is not None
     clean = noisy.clean.cpu()
     before, after = restoration(seen.cpu(), clean), restoration(made, clean)
-    gain = {"psnr": mean_se(after.psnr - before.psnr), "ssim": mean_se(after.ssim - before.ssim)}
+    gain = {name: _gain(getattr(before, name), getattr(after, name)) for name in ("psnr", "ssim")}
     if not as_json:
         for line in _lines(before, after, gain):
             result(line)
@@ -232,6 +236,11 @@ def _measured(noisy: Noisy, made: Tensor, spec: DataSpec, *, as_json: bool) -> d
     }
 
 
+def _gain(before: Tensor, after: Tensor) -> dict[str, Any]:
+    """Return mean and standard error of the differences `[N]`, and the share of images that became better."""
+    return {**mean_se(after - before), "better": float((after > before).double().mean())}
+
+
 def _lines(before: Restoration, after: Restoration, gain: dict[str, Any]) -> Iterator[str]:
     for name, unit, digits in (("psnr", " dB", 2), ("ssim", "", 3)):
         parts = [
@@ -242,11 +251,11 @@ def _lines(before: Restoration, after: Restoration, gain: dict[str, Any]) -> Ite
                 ("gain", gain[name]),
             )
         ]
-        yield f"{name.upper()}  " + "   ".join(parts)
+        yield f"{name.upper()}  {'   '.join(parts)} ({gain[name]['better']:.0%} of the images better)"
     yield f"mean +- standard error over {len(after.psnr):,} images, against the clean ones"
 
 
-def _number(numbers: dict[str, float | None], digits: int) -> str:
+def _number(numbers: dict[str, Any], digits: int) -> str:
     if numbers["mean"] is None:
         return "-"  # an image equal to the clean one has an infinite PSNR
     spread = "" if numbers["se"] is None else f" +- {numbers['se']:.{digits}f}"

@@ -15,12 +15,20 @@ from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
 from .sources import Found, Reading, Table, find
-from .splits import Rows, make_data, plan_splits, weights_of
+from .splits import Rows, check_seed, make_data, plan_splits, weights_of
 
 Color: TypeAlias = Literal["auto", "grey", "color"]
 Standardize: TypeAlias = Literal["auto", "yes", "no"]
 MissingCells: TypeAlias = Literal["auto", "error", "keep"]
 _CHANNELS = {"auto": None, "grey": 1, "color": 3}
+# what an option is for, and its value where it is not given
+_IMAGES = ("image files", {"image_size": None, "color": "auto", "alpha": "refuse", "skip_bad": False})
+_TABLES = (
+    "CSV and Parquet files",
+    {"columns": [], "label": None, "weight": None, "delimiter": None, "encoding": "utf-8"},
+)
+_NUMBERS = ("tables", {"missing": "auto", "standardize": "auto"})
+_STORED = ("arrays and IDX files", {"scale": None})
 
 
 def load_data(
@@ -86,11 +94,13 @@ def load_data(
         "standardize": standardize, "delimiter": delimiter, "encoding": encoding,
     }  # fmt: skip
     _check_words(color=color, alpha=alpha, missing=missing, standardize=standardize)
+    check_seed(seed)
     fractions = {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
     common: dict[str, Any] = {"seed": seed, **{k: v for k, v in fractions.items() if v is not None}}
     if str(source) in BUILTIN:
         if seen is not None:
             raise UsageError(f"{source} cannot be paired with files", fix="give both as paths")
+        _refuse_unused(origin, str(source), _IMAGES, _TABLES, _NUMBERS, _STORED)
         data = BUILTIN[str(source)](binarize=binarize, **common)
         return replace(data, origin={"source": str(source), "binarize": binarize, **common})
     path = existing(source)
@@ -99,10 +109,12 @@ def load_data(
     reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding)
     found = find(path, reading)
     if isinstance(found, Table):
+        _refuse_unused(origin, path.name, _IMAGES, _STORED)
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         data = _of_table(found, columns, missing, standardize, like, common)
     else:
+        _refuse_unused(origin, path.name, _TABLES, _NUMBERS if found.form == "images" else _IMAGES)
         shown = None if seen is None else find(existing(seen), replace(reading, size=_size_of(found, size)))
         data = _of_arrays(found, shown, binarize, scale, missing, standardize, like, common)
     kept = {k: v for k, v in origin.items() if v is not None and v != []}
@@ -174,6 +186,15 @@ def _check_words(**given: str) -> None:
     for name, value in given.items():
         if value not in get_args(known[name]):
             raise UsageError(f"{name} cannot be {value!r}", expected=", ".join(get_args(known[name])))
+
+
+def _refuse_unused(given: dict[str, Any], name: str, *kinds: tuple[str, dict[str, Any]]) -> None:
+    """Raise UsageError for an option that would change nothing, rather than leave it unsaid."""
+    for what, usual in kinds:
+        for option, value in usual.items():
+            if given[option] != value:
+                flag = "--" + option.replace("_", "-")
+                raise UsageError(f"{flag} is for {what}, and {name} is none of them", fix=f"drop {flag}")
 
 
 def _size(image_size: Sequence[int] | None) -> tuple[int, int] | None:

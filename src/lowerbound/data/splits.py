@@ -47,8 +47,9 @@ def plan_splits(count: int, held: Rows | None, seed: int, valid_fraction: float,
 
     Raises:
         DataError: if there are fewer than 2 rows.
-        UsageError: if a fraction is out of range.
+        UsageError: if a fraction or the seed is out of range.
     """
+    check_seed(seed)
     if count < 2:
         raise DataError(f"{count} examples cannot be split", expected="at least 2: one alone has no spread to learn")
     order = torch.randperm(count, generator=generator(Stream.SPLITS, seed))
@@ -58,6 +59,12 @@ def plan_splits(count: int, held: Rows | None, seed: int, valid_fraction: float,
         test, order = order[:cut].sort().values, order[cut:]
     cut = _share(len(order), valid_fraction, "validation fraction")
     return Plan(order[cut:].sort().values, order[:cut].sort().values, test)
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError if the seed of the data is out of range."""
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"the seed of the data cannot be {seed}", expected="0 to 2^63 - 1")
 
 
 def _share(rows: int, fraction: float, what: str) -> int:

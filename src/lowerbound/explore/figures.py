@@ -1,5 +1,6 @@
-"""Pictures of images: grids with a caption that says what is shown."""
+"""Pictures of images: sheets with a caption that says what is shown."""
 
+from collections.abc import Sequence
 from math import ceil
 
 import torch
@@ -20,8 +21,25 @@ WHAT: dict[Show, str] = {
 }
 
 
-def grid(images: Float[Tensor, "N C H W"], *, columns: int, caption: str) -> Image.Image:
-    """Return images in [0, 1] as tiles on a grid, row by row, above a caption.
+def grid(
+    images: Float[Tensor, "N C H W"],
+    *,
+    columns: int,
+    caption: str,
+    gap: int = GAP,
+    labels: Sequence[str] = (),
+) -> Image.Image:
+    """Return images as tiles on a sheet, row by row, above a caption.
+
+    Values are shown from 0 to 1; images that leave this range by more than a tenth are scaled to their own, and the
+    caption says so.
+
+    Args:
+        images: what to show.
+        columns: tiles in a row.
+        caption: what they are.
+        gap: pixels between tiles.
+        labels: a text left of each row, if any.
 
     Raises:
         ShapeError: if the images have neither 1 nor 3 channels.
@@ -29,35 +47,58 @@ def grid(images: Float[Tensor, "N C H W"], *, columns: int, caption: str) -> Ima
     count, channels, height, width = images.shape
     if channels not in (1, 3):
         raise ShapeError(f"images with {channels} channels cannot be drawn", expected="1 (grey) or 3 (colour)")
+    images, note = _in_range(images.detach().cpu().float())
     factor = max(1, ceil(TILE / min(height, width)))
-    pixels = (images.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    big = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3).permute(0, 2, 3, 1)
-    step_y, step_x = factor * height + GAP, factor * width + GAP
+    big = (images.clamp(0, 1) * 255).round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    step_y, step_x = factor * height + gap, factor * width + gap
     rows, columns = ceil(count / columns), min(columns, count)
     font = ImageFont.load_default(13)
-    size = (max(columns * step_x + GAP, ceil(font.getlength(caption)) + 12), rows * step_y + GAP + CAPTION)
+    left = ceil(max((font.getlength(text) for text in labels), default=-8)) + 8
+    text = caption + note
+    size = (max(left + columns * step_x + gap, ceil(font.getlength(text)) + 12), rows * step_y + gap + CAPTION)
     sheet = Image.new("RGB", size, "white")
-    for i, tile in enumerate(big):
+    for i, tile in enumerate(big.permute(0, 2, 3, 1)):
         picture = Image.fromarray(tile.squeeze(-1).numpy() if channels == 1 else tile.numpy())
-        sheet.paste(picture, (GAP + i % columns * step_x, GAP + i // columns * step_y))
-    ImageDraw.Draw(sheet).text((6, size[1] - CAPTION + 4), caption, fill="black", font=font)
+        sheet.paste(picture, (left + gap + i % columns * step_x, gap + i // columns * step_y))
+    draw = ImageDraw.Draw(sheet)
+    for i, label in enumerate(labels):
+        draw.text((4, gap + i * step_y + step_y // 2), label, fill="black", font=font, anchor="lm")
+    draw.text((6, size[1] - CAPTION + 4), text, fill="black", font=font)
     return sheet
 
 
+def _in_range(images: Tensor) -> tuple[Tensor, str]:
+    """Return images in [0, 1] and what was done to them; small overshoots of a decoder's mean are clipped."""
+    low, high = float(images.min()), float(images.max())
+    if low >= -0.1 and high <= 1.1:
+        return images, ""
+    return (images - low) / (high - low), f" (values {low:.3g} to {high:.3g}, scaled for show)"
+
+
+def sheet_caption(what: str, show: Show) -> str:
+    """Return a caption that says what is shown, and whether means or draws."""
+    return f"{what}: {WHAT[show]}"
+
+
 def sample_grid(samples: Float[Tensor, "N C H W"], show: Show, *, columns: int = 8) -> Image.Image:
-    """Return samples on a grid; the caption says whether it shows means or draws."""
-    return grid(samples, columns=columns, caption=f"samples: z from the prior, {WHAT[show]}")
+    """Return samples on a sheet; the caption says whether it shows means or draws."""
+    return grid(samples, columns=columns, caption=sheet_caption("samples: z from the prior", show))
+
+
+def in_rows(pairs: Sequence[Float[Tensor, "N C H W"]], columns: int) -> Float[Tensor, "M C H W"]:
+    """Return sets of N images so that a sheet of so many columns has each set's row below that of the one before."""
+    tiles = []
+    for start in range(0, len(pairs[0]), columns):
+        for images in pairs:
+            row = images[start : start + columns]
+            blank = row.new_ones(columns - len(row), *row.shape[1:])
+            tiles.append(torch.cat([row, blank]))
+    return torch.cat(tiles)
 
 
 def reconstruction_grid(
     originals: Float[Tensor, "N C H W"], reconstructions: Float[Tensor, "N C H W"], show: Show, *, columns: int = 10
 ) -> Image.Image:
     """Return rows of originals, each above the row of their reconstructions."""
-    pairs = []
-    for start in range(0, len(originals), columns):
-        for images in (originals, reconstructions):
-            row = images[start : start + columns]
-            blank = row.new_ones(columns - len(row), *row.shape[1:])
-            pairs.append(torch.cat([row, blank]))
     caption = f"originals above their reconstructions: {WHAT[show]} at the mean of q(z|x)"
-    return grid(torch.cat(pairs), columns=columns, caption=caption)
+    return grid(in_rows((originals, reconstructions), columns), columns=columns, caption=caption)

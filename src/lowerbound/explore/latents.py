@@ -82,3 +82,85 @@ def interpolate(
         return line
     direction = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
     return direction * ((1 - t) * lengths[0] + t * lengths[1])
+
+
+def quantiles(steps: int, reach: float = 0.99) -> Tensor:
+    """Return `steps` standard normal quantiles that cut the middle `reach` of the probability into equal parts.
+
+    Raises:
+        UsageError: if there are fewer than 2, or the reach is no share.
+
+    >>> [round(v, 3) for v in quantiles(3, 0.9).tolist()]
+    [-1.645, 0.0, 1.645]
+    """
+    if steps < 2:
+        raise UsageError(f"a grid cannot have {steps} steps", expected="2 or more")
+    if not 0 < reach < 1:
+        raise UsageError(f"the share of the prior cannot be {reach}", expected="above 0 and below 1")
+    tail = (1 - reach) / 2
+    return torch.special.ndtri(torch.linspace(tail, 1 - tail, steps, dtype=torch.float64)).float()
+
+
+def traversal(
+    origin: Float[Tensor, " D"], prior_scale: Float[Tensor, " D"], prior_mean: Float[Tensor, " D"],
+    dims: tuple[int, ...], steps: int, reach: float = 0.99,
+) -> Float[Tensor, "M D"]:  # fmt: skip
+    """Return codes `[len(dims) * steps, D]`: each dimension in turn at its prior's quantiles, the others at `origin`.
+
+    Raises:
+        UsageError: if there is no such dimension, or the grid is impossible.
+
+    >>> traversal(torch.zeros(3), torch.ones(3), torch.zeros(3), (1,), 3, 0.9)[:, 1]
+    tensor([-1.6449,  0.0000,  1.6449])
+    """
+    check_dims(dims, len(origin))
+    moved = quantiles(steps, reach)
+    codes = origin.repeat(len(dims), steps, 1)
+    for row, d in enumerate(dims):
+        codes[row, :, d] = prior_mean[d] + prior_scale[d] * moved
+    return codes.flatten(0, 1)
+
+
+def manifold(
+    prior_scale: Float[Tensor, " D"], prior_mean: Float[Tensor, " D"], dims: tuple[int, int], steps: int
+) -> Float[Tensor, "M D"]:
+    """Return codes `[steps * steps, D]` on a grid of prior quantiles, the second dimension falling from row to row.
+
+    Equal parts of the prior's probability lie between neighbours (Kingma & Welling 2014, arXiv 1312.6114, fig. 4); the
+    dimensions not shown are at the prior's mean.
+
+    Raises:
+        UsageError: if there are no such two dimensions, or the grid is impossible.
+    """
+    check_dims(dims, len(prior_mean))
+    if len(dims) != 2 or dims[0] == dims[1]:
+        raise UsageError(f"a manifold cannot show the dimensions {dims}", expected="two different ones")
+    moved = quantiles(steps, 1 - 1 / steps)
+    codes = prior_mean.repeat(steps, steps, 1)
+    codes[:, :, dims[0]] = prior_mean[dims[0]] + prior_scale[dims[0]] * moved
+    codes[:, :, dims[1]] = (prior_mean[dims[1]] + prior_scale[dims[1]] * moved.flip(0))[:, None]
+    return codes.flatten(0, 1)
+
+
+def check_dims(dims: tuple[int, ...], size: int) -> None:
+    """Raise UsageError if a dimension is none of a code of `size` values."""
+    bad = [d for d in dims if not 0 <= d < size]
+    if bad or not dims:
+        asked = f"no dimension {bad[0]}" if bad else "no dimension to show"
+        raise UsageError(f"there is {asked}", expected=f"0 to {size - 1}")
+
+
+def most_used(codes: Codes, count: int) -> tuple[int, ...]:
+    """Return the dimensions whose posterior mean varies most over the rows, most first.
+
+    >>> most_used(Codes(torch.tensor([[0.0, 5.0, 1.0], [0.0, -5.0, 2.0]]), torch.ones(2, 3)), 2)
+    (1, 2)
+    """
+    spread = codes.mean.flatten(1).var(0, correction=0)
+    return tuple(spread.argsort(descending=True, stable=True)[:count].tolist())
+
+
+def far_from(codes: Tensor, prior: Distribution, deviations: float = 10.0) -> int:
+    """Count the codes `[N, *latent]` with a value more than so many standard deviations from the prior's mean."""
+    mean, scale = prior.mean.to(codes), prior.variance.sqrt().to(codes)
+    return int(((codes - mean).abs() > deviations * scale).flatten(1).any(1).sum())

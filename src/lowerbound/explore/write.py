@@ -199,3 +199,18 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be a folder: {error.strerror}", fix="choose another --out") from error
+
+
+def read_labels(path: Path) -> list[str] | None:
+    """Return the labels that `encode` wrote beside the codes, or None if there are none."""
+    from ..data.numpy_files import read_npz
+    from ..data.table_files import read_table
+
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        held = read_npz(path)
+        return None if "label" not in held else [str(v) for v in held["label"].tolist()]
+    if suffix in (".csv", ".parquet"):
+        table = read_table(path)
+        return None if "label" not in table.column_names else [str(v) for v in table.column("label").to_pylist()]
+    return None

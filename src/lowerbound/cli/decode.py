@@ -1,0 +1,53 @@
+"""`lowerbound decode RUN CODES`: examples from codes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.model import VAE
+from ..data.sources import places_in
+from ..explore.figures import grid, sheet_caption
+from ..explore.latents import far_from, latent_shape, prior_of
+from ..explore.write import read_codes, read_labels, target, write_examples
+from .common import RunOptions, ShownOptions, open_model, parse, say, spec_of, wrote
+from .sample import label_numbers, one_hot
+
+
+@dataclass(kw_only=True)
+class Decode(ShownOptions, RunOptions):
+    """Decode codes, as `encode` writes them: a sheet of images, or rows with the columns of the data."""
+
+    codes: Annotated[Path, tyro.conf.Positional]
+    """File of codes: z in .npz or .npy, or columns z0, z1, ... of .csv or .parquet."""
+    label: str | None = None
+    """The class of all of them, of a conditional model (default: the label of each code in the file)."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound decode`."""
+    options = parse(Decode, words, "decode")
+    folder, model, spec = open_model(options)
+    show = options.show or "mean"
+    codes = read_codes(options.codes, latent_shape(model))
+    classes = _classes(model, options, len(codes))
+    y = None if classes is None else one_hot(model, classes)
+    far = far_from(codes.to(model.device), prior_of(model, y))
+    if far:
+        say(f"warning: {far} of {len(codes)} codes lie more than 10 standard deviations from the prior's mean")
+    path = target(options.out, folder / "samples" / f"decoded-{show}", spec)
+    made = model.decode(codes, y, show=show, seed=options.seed)
+    write_examples(path, made, spec, lambda: grid(made, columns=8, caption=sheet_caption("codes", show)), y=classes)
+    return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(codes), show=show)
+
+
+def _classes(model: VAE, options: Decode, num: int) -> Tensor | None:
+    if options.label is not None or not model.conditional:
+        return label_numbers(model, options.label, num)
+    labels = read_labels(options.codes)
+    if labels is None:
+        raise UsageError("this model is conditional: each code needs a class", fix="say which: --label CLASS")
+    return places_in(spec_of(model).classes, labels, options.codes.name)

@@ -1,0 +1,42 @@
+"""`lowerbound encode RUN`: codes of examples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.spec import DataSpec
+from ..explore.latents import encode_rows
+from ..explore.write import write_values
+from .common import RowsOptions, open_rows, parse, wrote
+
+
+@dataclass(kw_only=True)
+class Encode(RowsOptions):
+    """Write each row's code: z and sd (mean and standard deviation of q(z|x)), its place, and its label if it has one."""
+
+    out: Path | None = None
+    """File to write: .npz, .csv or .parquet (default: samples/codes in the run, in the form of the data)."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound encode`."""
+    options = parse(Encode, words, "encode")
+    opened = open_rows(options)
+    codes, rows = encode_rows(opened.model, opened.rows), opened.rows
+    path = options.out or opened.folder / "samples" / f"codes{_suffix(opened.spec)}"
+    columns = {
+        "index": rows.places.cpu().numpy(),
+        "z": codes.mean.flatten(1).numpy(),
+        "sd": codes.scale.flatten(1).numpy(),
+    }
+    if rows.y is not None:
+        columns["label"] = np.asarray(opened.spec.classes)[rows.y.cpu().numpy()]
+    write_values(path, columns)
+    size = columns["z"].shape[1]
+    following = f"lowerbound decode {options.run} {path}"
+    return wrote(path, following, as_json=options.json, num=len(rows), latent_dim=size)
+
+
+def _suffix(spec: DataSpec) -> str:
+    return {"csv": ".csv", "parquet": ".parquet"}.get(spec.form, ".npz")

@@ -1,0 +1,78 @@
+"""`lowerbound traverse RUN`: examples along single latent dimensions."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.model import VAE
+from ..data import Dataset
+from ..explore.figures import grid, sheet_caption
+from ..explore.latents import encode_rows, latent_shape, most_used, prior_of, traversal
+from ..explore.write import target, write_examples
+from .common import RowsOptions, ShownOptions, open_rows, parse, say, wrote
+from .sample import label_numbers, one_hot
+
+MOST = 10  # dimensions shown unless asked for
+LOOKED_AT = 1000  # rows
+
+
+@dataclass(kw_only=True)
+class Traverse(ShownOptions, RowsOptions):
+    """Move one latent dimension at a time over its prior's quantiles and decode: a row of images for each dimension."""
+
+    dims: tuple[int, ...] = ()
+    """Which dimensions (default: at most ten, those whose posterior mean varies most over the rows)."""
+    steps: int = 11
+    """How many values of each."""
+    index: int | None = None
+    """The row whose code the other dimensions keep (default: the prior's mean)."""
+    reach: Annotated[float, tyro.conf.arg(name="range")] = 0.99
+    """Share of the prior's probability to move over."""
+    label: str | None = None
+    """The class, of a conditional model (default: that of the row of --index, else the first)."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound traverse`."""
+    options = parse(Traverse, words, "traverse")
+    opened = open_rows(options)
+    model, rows, spec = opened.model, opened.rows, opened.spec
+    origin_rows = None if options.index is None else _row(rows, options.index)
+    classes = _class(options, model, origin_rows)
+    y = None if classes is None else one_hot(model, classes)
+    prior = prior_of(model, y)
+    mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
+    origin = mean if origin_rows is None else encode_rows(model, origin_rows).mean.flatten()
+    dims = options.dims or most_used(encode_rows(model, rows.take(LOOKED_AT)), MOST)
+    codes = traversal(origin, scale, mean, dims, options.steps, options.reach).unflatten(1, latent_shape(model))
+    show = options.show or "mean"
+    every = None if classes is None else classes.expand(len(codes))
+    made = model.decode(codes, None if every is None else one_hot(model, every), show=show, seed=options.seed)
+    path = target(options.out, opened.folder / "samples" / f"traversal-{show}", spec)
+    caption = sheet_caption(f"middle {options.reach:.0%} of the prior, one dimension a row", show)
+    labels = [f"z{d}" for d in dims]
+    write_examples(
+        path, made, spec, lambda: grid(made, columns=options.steps, caption=caption, labels=labels), y=every,
+        more={"z": codes.flatten(1), "dims": torch.tensor(dims)},
+    )  # fmt: skip
+    say(f"dimensions {', '.join(map(str, dims))}, {options.steps} values each")
+    return wrote(path, f"lowerbound manifold {options.run}", as_json=options.json, dims=list(dims), steps=options.steps)
+
+
+def _row(rows: Dataset, index: int) -> Dataset:
+    if not 0 <= index < len(rows):
+        raise UsageError(
+            f"there is no row {index} among {len(rows)} {rows.split} rows", expected=f"0 to {len(rows) - 1}"
+        )
+    return rows.rows(slice(index, index + 1))
+
+
+def _class(options: Traverse, model: VAE, origin: Dataset | None) -> Tensor | None:
+    """Return the class to decode with, `[1]`, of a conditional model."""
+    if options.label is None and model.conditional and origin is not None and origin.y is not None:
+        return origin.y.cpu()
+    return label_numbers(model, options.label, 1)
