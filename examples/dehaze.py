@@ -8,7 +8,7 @@ haze on them: a scattering model with a made-up depth. The commands are those of
     lowerbound denoise RUN --data FOLDER/test/hazy --clean FOLDER/test/clean
 
 What comes out is the mean of p(x|z) at a code of 64 numbers for 1,728 values: flat patches become clear, fine texture
-is lost. So the mean SSIM rises although that of the most textured patches falls; the share of better patches is printed.
+is lost. So the mean SSIM rises although that of the most textured patches falls; the share that rises is printed.
 
 Run it by `python examples/dehaze.py --out FOLDER`; it takes about a minute on two cores.
 """

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,6 @@ from pathlib import Path
 import bad_files as bad
 import numpy as np
 import pytest
-from PIL import Image
 
 COMMAND = (sys.executable, "-m", "lowerbound")
 SMALL = "--hidden 8 --latent-dim 2 --epochs 1 --out run"

@@ -1,14 +1,16 @@
 """Grids put every picture where it belongs and say what they show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lowerbound.core.errors import ShapeError
+from lowerbound.core.errors import ShapeError, UsageError
 from lowerbound.core.spec import DataSpec
 from lowerbound.explore.figures import CAPTION, GAP, grid, reconstruction_grid, sample_grid
-from lowerbound.explore.write import write_reconstructions, write_samples
+from lowerbound.explore.write import target, write_examples
 
 
 def test_tiles_stand_row_by_row():
@@ -29,10 +31,33 @@ def test_colour_keeps_its_channels():
     assert sheet[30, 30].tolist() == [0, 0, 255]
 
 
-def test_values_outside_are_clipped_not_wrapped():
-    sheet = np.asarray(grid(torch.tensor([-3.0, 4.0])[:, None, None, None].expand(2, 1, 56, 56), columns=2, caption=""))
+def test_small_overshoots_are_clipped_not_wrapped():
+    pixels = torch.tensor([-0.05, 1.05])[:, None, None, None].expand(2, 1, 56, 56)
+    sheet = np.asarray(grid(pixels, columns=2, caption=""))
     assert sheet[20, 20].tolist() == [0, 0, 0]
     assert sheet[20, 90].tolist() == [255, 255, 255]
+
+
+def test_values_far_outside_are_scaled_and_it_says_so():
+    pixels = torch.tensor([-3.0, 0.5, 4.0])[:, None, None, None].expand(3, 1, 56, 56)
+    sheet = np.asarray(grid(pixels, columns=3, caption="x"))
+    assert [sheet[20, 20 + 58 * i, 0] for i in range(3)] == [0, 128, 255]
+    plain = np.asarray(grid(pixels.clamp(0, 1), columns=3, caption="x"))
+    assert sheet.shape[1] > plain.shape[1] or not np.array_equal(sheet[-CAPTION:], plain[-CAPTION:])
+
+
+def test_rows_have_their_labels_on_the_left():
+    images = torch.ones(4, 1, 56, 56)
+    plain, named = (np.asarray(grid(images, columns=2, caption="", labels=labels)) for labels in ((), ("z10", "z2")))
+    left = named.shape[1] - plain.shape[1]
+    assert left > 8
+    for row in range(2):
+        assert (named[GAP + row * 58 : GAP + row * 58 + 56, :left] < 128).any()
+
+
+def test_tiles_without_a_gap_touch():
+    sheet = np.asarray(grid(torch.zeros(4, 1, 56, 56), columns=2, caption="", gap=0))
+    assert (sheet[: 2 * 56, : 2 * 56] == 0).all()
 
 
 def test_two_channels_cannot_be_drawn():
@@ -55,15 +80,53 @@ def test_reconstructions_stand_below_their_originals():
     assert sheet[GAP + 2 * (56 + GAP) + 5, 80] == 255  # the fourth place is empty
 
 
-def test_files_have_the_suffix_of_their_data(tmp_path):
-    image = DataSpec("a", (1, 6, 7), "image", "unit", 2)
-    points = DataSpec("b", (3,), "points", "real", 2)
-    path = write_samples(tmp_path / "deep" / "s", torch.zeros(2, 1, 6, 7), image, "mean")
-    with Image.open(path) as picture:
-        assert path.suffix == ".png"
+IMAGE = DataSpec("a", (1, 6, 7), "image", "unit", 2, resolution=1 / 255)
+POINTS = DataSpec("b", (3,), "points", "real", 2)
+
+
+def sheet():
+    return grid(torch.zeros(2, 1, 6, 7), columns=2, caption="")
+
+
+@pytest.mark.parametrize(
+    ("out", "spec", "name"),
+    [
+        (None, IMAGE, "default.png"),
+        (None, POINTS, "default.csv"),
+        (None, replace(POINTS, form="parquet"), "default.parquet"),
+        ("seven", IMAGE, "seven.png"),
+        ("v1.2", POINTS, "v1.2.csv"),
+        ("x.npz", IMAGE, "x.npz"),
+        ("x.npz", POINTS, "x.npz"),
+        ("x.PARQUET", POINTS, "x.PARQUET"),
+    ],
+)
+def test_files_are_named_after_their_data(tmp_path, out, spec, name):
+    assert target(None if out is None else tmp_path / out, tmp_path / "default", spec) == tmp_path / name
+
+
+@pytest.mark.parametrize(("out", "spec"), [("x.csv", IMAGE), ("x.png", POINTS)])
+def test_a_suffix_that_does_not_fit_is_refused(tmp_path, out, spec):
+    with pytest.raises(UsageError, match="cannot be written as"):
+        target(tmp_path / out, tmp_path / "default", spec)
+
+
+def test_images_are_written_in_every_form(tmp_path):
+    x = torch.arange(84.0).reshape(2, 1, 6, 7) / 255
+    with Image.open(write_examples(tmp_path / "deep" / "s.png", x, IMAGE, sheet)) as picture:
         assert picture.mode == "RGB"
-    path = write_reconstructions(tmp_path / "r", torch.zeros(2, 3), torch.ones(2, 3), points, "draw")
-    assert path.read_text().splitlines() == [
-        "x0,x1,x2,reconstructed_x0,reconstructed_x1,reconstructed_x2",
-        *["0.0,0.0,0.0,1.0,1.0,1.0"] * 2,
-    ]
+    (tmp_path / "each").mkdir()
+    write_examples(tmp_path / "each", x, IMAGE, sheet)
+    with Image.open(tmp_path / "each" / "000001.png") as picture:
+        assert np.asarray(picture).tolist() == np.arange(42, 84).reshape(6, 7).tolist()
+    for layout, shape in (("chw", (2, 1, 6, 7)), ("hw", (2, 6, 7)), ("hwc", (2, 6, 7, 1))):
+        path = write_examples(tmp_path / "x.npz", x, replace(IMAGE, layout=layout), sheet)
+        with np.load(path) as held:
+            assert held["x"].dtype == np.uint8
+            assert held["x"].shape == shape
+            assert held["x"].flatten().tolist() == list(range(84))
+
+
+def test_points_are_written_as_a_table(tmp_path):
+    path = write_examples(tmp_path / "r.csv", torch.tensor([[0.0, 1.0, 2.5]]), POINTS, sheet)
+    assert path.read_text().splitlines() == ['"x0","x1","x2"', "0,1,2.5"]

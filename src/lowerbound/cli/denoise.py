@@ -269,7 +269,8 @@ def write(path: Path, made: Tensor, noisy: Noisy, spec: DataSpec, num: int | Non
     rows = [("input", seen.cpu()), ("denoised", made)]
     if noisy.clean is not None:
         rows.append(("clean", noisy.clean.cpu()))
-    more = {name: torch.from_numpy(to_array(values, spec)) for name, values in rows if name != "denoised"}
+    beside = [(name, values) for name, values in rows if name != "denoised" and path.suffix.lower() == ".npz"]
+    more = {name: torch.from_numpy(to_array(values, spec)) for name, values in beside}
     sheet = [(name, values[: num or SHOWN]) for name, values in rows]
     write_examples(path, made, spec, lambda: sheet_of(sheet, noisy.how), y=noisy.rows.y, more=more)
 

@@ -13,7 +13,7 @@ from .common import RowsOptions, open_rows, parse, wrote
 
 @dataclass(kw_only=True)
 class Encode(RowsOptions):
-    """Write each row's code: z and sd (mean and standard deviation of q(z|x)), its place, and its label if it has one."""
+    """Write each row's code: z and sd (mean and standard deviation of q(z|x)), its place, and its label."""
 
     out: Path | None = None
     """File to write: .npz, .csv or .parquet (default: samples/codes in the run, in the form of the data)."""

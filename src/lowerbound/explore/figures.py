@@ -72,7 +72,7 @@ def _in_range(images: Tensor) -> tuple[Tensor, str]:
     low, high = float(images.min()), float(images.max())
     if low >= -0.1 and high <= 1.1:
         return images, ""
-    return (images - low) / (high - low), f" (values {low:.3g} to {high:.3g}, scaled for show)"
+    return (images - low) / max(high - low, 1e-12), f" (values {low:.3g} to {high:.3g}, scaled for show)"
 
 
 def sheet_caption(what: str, show: Show) -> str:
