@@ -53,12 +53,14 @@ class Objective(nn.Module):
         needs_density: True if it is a bound on log p(x), so that every part must have a density.
         monitor: the term that says which weights are best.
         maximize: True if a larger monitor is better.
+        corrupts: True if it adds noise to what the encoder sees.
     """
 
     couples_batch = False
     needs_density = True
     monitor = "elbo"
     maximize = True
+    corrupts = False
 
     @property
     def settled(self) -> int:

@@ -66,6 +66,12 @@ def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     return f"a conditional model cannot be trained on {spec.name}" if model.conditional and not spec.classes else None
 
 
+def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    if spec.support != "mixed" or not objective.corrupts:
+        return None
+    return f"{type(objective).__name__} cannot be used on {spec.name}, which has categories"
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "point posterior x bound",
@@ -97,6 +103,12 @@ RULES: tuple[Rule, ...] = (
         "where q > 0 and p = 0, KL(q||p) is infinite",
         "choose a prior whose support holds the posterior's",
         _support_of_latents,
+    ),
+    Rule(
+        "corruption x categories",
+        "categories are numbered in no order, so noise on their numbers means nothing",
+        "choose columns without categories (--columns), or a recipe without noise",
+        _noise_on_categories,
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )

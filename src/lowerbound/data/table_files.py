@@ -28,6 +28,7 @@ NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 _DELIMITERS = ",;\t|"
 _CSV = (".csv", ".tsv", ".txt")
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+_PIECE = 1 << 20  # bytes or characters read at once
 _LOOKS = 10  # lines after the header that tell the delimiter
 
 
@@ -115,7 +116,8 @@ def _not_encoded(path: Path, encoding: str, column: str = "") -> DataError:
 def _read_parquet(raw: BufferedIOBase, path: Path) -> pa.Table:
     if not raw.read(1):
         raise _no_examples(path)
-    file = pq.ParquetFile(raw, page_checksum_verification=True)
+    native = pa.OSFile(os.fsencode(path))  # no Python file: see _native
+    file = pq.ParquetFile(native, page_checksum_verification=True)
     rows, columns = file.metadata.num_rows, file.metadata.num_columns
     if rows * columns * 8 > MAX_CELL_BYTES or columns > MAX_COLUMNS:
         raise DataError(
@@ -139,8 +141,8 @@ def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: 
     stream.seek(0)
     try:
         table = pacsv.read_csv(
-            stream,
-            read_options=pacsv.ReadOptions(encoding=encoding, block_size=MAX_LINE_BYTES),
+            _native(stream, path, encoding),
+            read_options=pacsv.ReadOptions(block_size=MAX_LINE_BYTES),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(strings_can_be_null=True),
         )
@@ -152,6 +154,24 @@ def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: 
             raise _not_encoded(path, encoding, field.name)
     _check_end(table, path, encoding)
     return table
+
+
+def _native(stream: BufferedIOBase, path: Path, encoding: str) -> Any:
+    """Return a file's text as UTF-8 in a stream that holds nothing of Python's.
+
+    Arrow reads in threads, and one of them that lets go of a Python object while Python exits aborts the process.
+    """
+    if not isinstance(stream, gzip.GzipFile) and _is_utf8(encoding):
+        return pa.OSFile(os.fsencode(path))
+    sink = pa.BufferOutputStream()
+    if _is_utf8(encoding):
+        while piece := stream.read(_PIECE):
+            sink.write(piece)
+    else:
+        with _text(stream, encoding) as text:
+            while piece := text.read(_PIECE):
+                sink.write(piece.encode())
+    return pa.BufferReader(sink.getvalue())
 
 
 def _check_options(delimiter: str | None, encoding: str) -> None:

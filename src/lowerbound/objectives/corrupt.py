@@ -27,6 +27,8 @@ class Corrupt(Objective):
     'elbo'
     """
 
+    corrupts = True
+
     def __init__(self, objective: Objective, corruption: nn.Module) -> None:
         super().__init__()
         self.objective, self.corruption = objective, corruption
