@@ -442,7 +442,7 @@ CASES = [
         make=bad.npz(x_train=LEAK, x_test=LEAK[3:12]),
     ),
     # names and options
-    refused(58, "unknown option", f"{TRAIN} digits --latent-dims 3", "--latent-dims", "did you mean --latent-dim?"),
+    refused(58, "unknown option", f"{TRAIN} ring --latent-dims 3", "--latent-dims", "did you mean --latent-dim?"),
     refused(
         *(58, "unknown option in a file", "train --config c.yaml --out run"),
         "'latent_dims'",
@@ -454,7 +454,7 @@ CASES = [
     refused(58, "unknown command", "tain vae --data digits", "'tain'", "did you mean train?"),
     refused(58, "unknown data", f"{TRAIN} digts", "'digts'", "did you mean digits?"),
     refused(58, "no data", "train vae", "--data is missing"),
-    refused(58, "option that means nothing here", f"{TRAIN} digits --label kind", "--label", "digits"),
+    refused(58, "option that means nothing here", f"{TRAIN} ring --label kind", "--label", "digits"),
     refused(
         58, "option of images for a table", f"{TRAIN} a.csv --image-size 8", "--image-size", "a.csv", make=bad.table()
     ),
@@ -464,26 +464,26 @@ CASES = [
     refused(58, "path too long", f"{TRAIN} {'a' * 5000}", "is no path"),
     refused(58, "path with NUL", "train vae --config c.yaml --out run", "is no path", make=bad.raw("c.yaml", NUL_NAME)),
     refused(59, "negative beta", f"{TRAIN.replace('vae', 'beta_vae', 1)} digits --beta -1", "beta", "0 or more"),
-    refused(61, "no latent dimension", f"{TRAIN} digits --latent-dim 0", "above 0"),
-    refused(61, "negative latent dimension", f"{TRAIN} digits --latent-dim -1", "above 0"),
-    refused(61, "half a latent dimension", f"{TRAIN} digits --latent-dim 3.5", "--latent-dim", "'3.5'", "whole number"),
+    refused(61, "no latent dimension", f"{TRAIN} ring --latent-dim 0", "above 0"),
+    refused(61, "negative latent dimension", f"{TRAIN} ring --latent-dim -1", "above 0"),
+    refused(61, "half a latent dimension", f"{TRAIN} ring --latent-dim 3.5", "--latent-dim", "'3.5'", "whole number"),
     refused(
         *(61, "latent dimension in words", "train --config c.yaml --out run", "'eight'", "whole number"),
         make=bad.raw("c.yaml", CONFIG + "latent_dim: eight\n"),
     ),
     fine(62, "more latent dimensions than values", "train vae --data ring --hidden 4 --epochs 0", "warning: 20 latent"),
-    fine(64, "batch larger than the data", f"{TRAIN} digits --batch-size 5000", "5000", "batches of 1457"),
-    refused(65, "batch of nothing", f"{TRAIN} digits --batch-size 0", "batch size", "above 0"),
-    refused(65, "negative batch", f"{TRAIN} digits --batch-size -1", "batch size", "above 0"),
-    fine(67, "no epochs", f"{TRAIN} digits --epochs 0", check=initial_model),
-    refused(67, "negative epochs", f"{TRAIN} digits --epochs -1", "epochs", "0 or more"),
+    fine(64, "batch larger than the data", f"{TRAIN} ring --batch-size 5000", "5000", "batches of 1457"),
+    refused(65, "batch of nothing", f"{TRAIN} ring --batch-size 0", "batch size", "above 0"),
+    refused(65, "negative batch", f"{TRAIN} ring --batch-size -1", "batch size", "above 0"),
+    fine(67, "no epochs", f"{TRAIN} ring --epochs 0", check=initial_model),
+    refused(67, "negative epochs", f"{TRAIN} ring --epochs -1", "epochs", "0 or more"),
     *(
-        refused(68, f"learning rate {lr}", f"{TRAIN} digits --lr {lr}", "learning rate", "above 0")
+        refused(68, f"learning rate {lr}", f"{TRAIN} ring --lr {lr}", "learning rate", "above 0")
         for lr in ("nan", "inf", "0", "-1")
     ),
-    refused(70, "no samples in training", f"{TRAIN} digits --num-samples 0", "number of samples", "above 0"),
+    refused(70, "no samples in training", f"{TRAIN} ring --num-samples 0", "number of samples", "above 0"),
     refused(70, "no samples in evaluation", "evaluate digits --num-samples 0", "above 0", needs=("digits",)),
-    refused(73, "half precision", f"{TRAIN} digits --precision float16", "'float16'", "bf16"),
+    refused(73, "half precision", f"{TRAIN} ring --precision float16", "'float16'", "bf16"),
     refused(
         *(74, "bad yaml", "train --config c.yaml --out run", "not YAML", "line 3, column"),
         make=bad.raw("c.yaml", CONFIG + "hidden: [1, 2\nlr: 3\n"),
@@ -498,19 +498,19 @@ CASES = [
         *(74, "list of lists in a file", "train --config c.yaml --out run", "hidden", "line 3"),
         make=bad.raw("c.yaml", CONFIG + "hidden: [[1], [2]]\n"),
     ),
-    refused(76, "negative seed", f"{TRAIN} digits --seed -1", "seed", "2^63"),
-    refused(76, "huge seed", f"{TRAIN} digits --seed {10**25}", "seed", "2^63"),
-    refused(76, "negative seed of the data", f"{TRAIN} digits --data-seed -1", "seed", "2^63"),
+    refused(76, "negative seed", f"{TRAIN} ring --seed -1", "seed", "2^63"),
+    refused(76, "huge seed", f"{TRAIN} ring --seed {10**25}", "seed", "2^63"),
+    refused(76, "negative seed of the data", f"{TRAIN} ring --data-seed -1", "seed", "2^63"),
     refused(76, "negative seed of a sample", "sample digits --seed -1", "seed", "2^63", needs=("digits",)),
-    refused(70, "fraction of 2", f"{TRAIN} digits --valid-fraction 2", "validation fraction", "below 1"),
-    refused(68, "unknown device", f"{TRAIN} digits --device tpu", "'tpu'", "cpu"),
-    refused(58, "unknown augmentation", f"{TRAIN} digits --augment wobble", "'wobble'", "shift, rotate"),
+    refused(70, "fraction of 2", f"{TRAIN} ring --valid-fraction 2", "validation fraction", "below 1"),
+    refused(68, "unknown device", f"{TRAIN} ring --device tpu", "'tpu'", "cpu"),
+    refused(58, "unknown augmentation", f"{TRAIN} ring --augment wobble", "'wobble'", "shift, rotate"),
     refused(58, "augmented table", f"{TRAIN} a.csv --augment flip", "augmented", "images", make=bad.table()),
     # runs and folders
-    refused(79, "run exists", f"{TRAIN} digits", "run exists already", "--out", make=bad.raw("run/a.txt", "mine")),
+    refused(79, "run exists", f"{TRAIN} ring", "run exists already", "--out", make=bad.raw("run/a.txt", "mine")),
     refused(82, "folder that cannot be", "train vae --data digits --epochs 0 --out /proc/nosuch/run", "/proc/nosuch"),
     refused(
-        82, "file where a folder belongs", f"{TRAIN} digits --out a.txt/run", "a.txt", make=bad.raw("a.txt", "mine")
+        82, "file where a folder belongs", f"{TRAIN} ring --out a.txt/run", "a.txt", make=bad.raw("a.txt", "mine")
     ),
     refused(82, "sample to nowhere", "sample digits --out /proc/nosuch/a.png", "/proc/nosuch", needs=("digits",)),
     refused(

@@ -10,6 +10,7 @@ from lowerbound.core.errors import Incompatible
 from lowerbound.core.model import Conditional, Encoder, Family
 from lowerbound.core.recipe import Recipe
 from lowerbound.core.rules import RULES
+from lowerbound.core.spec import Column, DataSpec
 from lowerbound.families import Bernoulli, Delta, GreyBernoulli, Normal, SharedNormal
 from lowerbound.groups import Flat
 from lowerbound.networks import MLP
@@ -36,6 +37,11 @@ def binary(**options):
     return from_arrays(np.random.default_rng(1).integers(0, 2, (20, 5, 4)), **options).spec
 
 
+def mixed():
+    columns = (Column("size", "numeric", "double"), Column("city", "category", "string", categories=("a", "b", "c")))
+    return DataSpec("people", (2,), "table", "mixed", 20, binarize="none", columns=columns)
+
+
 def assemble(spec, likelihood: Family, posterior: Family, objective, prior=None):
     encoder = Encoder([MLP(spec.shape, posterior.params, (7,))])
     decoder = Conditional(MLP((LATENT,), likelihood.params, (7,)), likelihood)
@@ -53,6 +59,7 @@ BROKEN = {
     ),
     "point likelihood": lambda: assemble(binary(), Delta(SHAPE), Normal((LATENT,)), ELBO()),
     "discrete posterior x density": lambda: assemble(binary(), Bernoulli(SHAPE), Bernoulli((LATENT,)), ELBO()),
+    "corruption x categories": lambda: recipes.denoising_vae(mixed(), latent_dim=LATENT, hidden=(7,)),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 

@@ -5,6 +5,7 @@ Nothing here imports torch, so that `lowerbound --help` answers at once.
 
 import errno
 import importlib
+import io
 import os
 import sys
 import tempfile
@@ -57,6 +58,9 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Storage size calcul
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(words)
         sys.stdout.flush()

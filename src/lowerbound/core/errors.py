@@ -14,9 +14,11 @@ class LowerboundError(Exception):
     """
 
     exit_code: ClassVar[int] = 2
+    usual_fix: ClassVar[str] = ""  # said where neither `expected` nor `fix` is given
 
     def __init__(self, what: str, *, where: str = "", expected: str = "", fix: str = "") -> None:
         lines = [what]
+        fix = fix or ("" if expected else self.usual_fix)
         for label, text in (("where", where), ("expected", expected), ("fix", fix)):
             if text:
                 lines.append(f"  {label:<9}{text}")
@@ -54,9 +56,11 @@ class CorruptArtifact(LowerboundError):
     """A saved file is damaged, incomplete or not what it claims to be (exit 4)."""
 
     exit_code = 4
+    usual_fix = "use an earlier copy of it, or train again"
 
 
 class OutOfResource(LowerboundError):
     """Disk or memory ran out (exit 5)."""
 
     exit_code = 5
+    usual_fix = "free some of it, or ask for less, and try again"

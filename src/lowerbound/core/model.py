@@ -19,7 +19,9 @@ from .types import Batch, Infer, Trace
 from .walk import Source, folded, from_posterior, mode, observe, tempered, walk
 
 Show: TypeAlias = Literal["mean", "draw"]
-NEEDS_Y = "pass y (--label on the command line): this model is conditional"
+NEEDS_Y = (
+    "this model is conditional: give y, by labelled data (a class column or class folders) or --label where one draws"
+)
 
 
 class Family(nn.Module):

@@ -46,7 +46,7 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
     """
     if like.columns:
         return _columns(found, like)
-    rows = given_rows(found.x, like)
+    rows = given_rows(found.x, like, f"array of {found.name}")
     rows = replace(rows, spec=replace(rows.spec, name=found.name, form=found.form), split="all")
     notes = found.notes
     if found.y is not None and like.classes:
@@ -56,7 +56,7 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
         else:
             notes = (*notes, f"the labels of {found.name} are none of the model's classes: left out")
     if shown is not None:
-        seen = given_rows(found.paired(shown), like)
+        seen = given_rows(found.paired(shown), like, f"array of {shown.name}")
         if seen.spec.shape != rows.spec.shape:
             raise DataError(f"what is seen has shape {seen.spec.shape}", expected=f"{rows.spec.shape}")
         rows = replace(rows, seen=seen.x, seen_scale=seen.scale)

@@ -154,6 +154,8 @@ def load_rows(
     reading = Reading(size, channels, alpha, skip_bad, label, None, delimiter, encoding, whole=True)
     found = find(existing(source), reading)
     if isinstance(found, Table):
+        if seen is not None:
+            raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         return table_rows(found, like)
     shown = None if seen is None else find(existing(seen), reading)
     if isinstance(shown, Table):
@@ -172,7 +174,8 @@ def existing(source: str | Path) -> Path:
         if path.exists():
             return path
     except (OSError, ValueError) as error:  # a name too long, or one with a NUL
-        raise DataError(f"{str(source)[:80]!r} is no path: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{str(source)[:80]!r} is no path: {reason}", expected="a name or a path") from error
     near = get_close_matches(str(source), BUILTIN, 1)
     raise DataError(
         f"there are no data called {str(source)!r}",

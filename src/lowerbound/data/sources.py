@@ -115,6 +115,12 @@ class Table:
         """
         from .tables import columns_of, encode
 
+        if not self.table.num_columns:
+            raise DataError(
+                f"{self.name} has no column beside those of labels and weights",
+                expected="a column to model",
+                fix="drop --label or --weight",
+            )
         columns = columns_of(self.table, wanted, name=self.name)
         cells, notes = encode(self.table, columns, name=self.name)
         lost = int((~cells.observed).sum())

@@ -70,7 +70,8 @@ def write_examples(
     elif path.suffix.lower() == ".png":
         sheet().save(path)
     elif path.suffix.lower() == ".npz":
-        arrays = {"x": to_array(x, spec), **{k: v.cpu().numpy() for k, v in (more or {}).items()}}
+        extra = {k: v.cpu().numpy() for k, v in (more or {}).items()}
+        arrays = {**(_columns(x, spec) if spec.columns else {"x": to_array(x, spec)}), **extra}
         if y is not None:
             arrays["y"] = np.asarray(spec.classes)[y.cpu().numpy()]
         np.savez_compressed(path, allow_pickle=False, **arrays)
@@ -85,10 +86,8 @@ def to_bytes(x: Tensor) -> np.ndarray:
 
 
 def to_array(x: Tensor, spec: DataSpec) -> np.ndarray:
-    """Return examples as arrays like those that came in: whole numbers where those were, in their layout and units."""
+    """Return images or points as arrays like those that came in: in their layout, whole numbers where those were."""
     values = x.detach().cpu().float()
-    if spec.columns:
-        return _units(values, spec)
     if spec.kind != "image":
         return values.numpy()
     if spec.layout == "hw":
@@ -100,14 +99,15 @@ def to_array(x: Tensor, spec: DataSpec) -> np.ndarray:
     return (values.clamp(0, 1) / spec.resolution).round().to(torch.uint8).numpy()
 
 
-def _units(values: Tensor, spec: DataSpec) -> np.ndarray:
-    """Return all columns of a numeric table `[N, D]` in the data's units, constants put back."""
+def _columns(x: Tensor, spec: DataSpec) -> dict[str, np.ndarray]:
+    """Return the columns of a table in the data's units: one array `x` if it came as one, else an array a column."""
     from ..data.tables import to_table
 
-    table = to_table(values.numpy(), spec.columns)
-    types = {str(t) for t in table.schema.types}
-    columns = [table.column(i).to_numpy(zero_copy_only=False) for i in range(table.num_columns)]
-    return np.stack(columns, 1) if len(types) == 1 else np.stack([np.asarray(c, np.float64) for c in columns], 1)
+    table = to_table(x.detach().cpu().float().numpy(), spec.columns)
+    held = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+    if spec.form == "arrays":
+        return {"x": np.stack(list(held.values()), 1)}
+    return {name: values.astype(str) if values.dtype == object else values for name, values in held.items()}
 
 
 def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> None:
