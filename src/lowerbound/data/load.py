@@ -28,7 +28,7 @@ _TABLES = (
     {"columns": [], "label": None, "weight": None, "delimiter": None, "encoding": "utf-8"},
 )
 _NUMBERS = ("tables", {"missing": "auto", "standardize": "auto"})
-_STORED = ("arrays and IDX files", {"scale": None})
+_STORED = ("arrays and IDX files", {"max_value": None})
 
 
 def load_data(
@@ -40,7 +40,7 @@ def load_data(
     seed: int = 0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
-    scale: int | None = None,
+    max_value: int | None = None,
     image_size: Sequence[int] | None = None,
     color: Color = "auto",
     alpha: Alpha = "refuse",
@@ -66,7 +66,7 @@ def load_data(
         seed: seed of the splits and of every fixed binarisation, apart from the training seed.
         valid_fraction: share of the training rows held out for validation (default 0.1; 5,000 images of MNIST).
         test_fraction: share of all rows held out for the test, where the data bring no test split (default 0.1).
-        scale: stored whole number that means 1, of arrays and IDX files (default: 255 for bytes).
+        max_value: stored whole number that means 1, of arrays and IDX files (default: 255 for bytes).
         image_size: height and width, or one number for both, that image files are scaled and cropped to.
         color: "grey" or "color" turns all image files into that; "auto": grey if all are.
         alpha: what to do with transparent pixels: "refuse", "drop" them, or lay them on "white" or "black".
@@ -89,7 +89,7 @@ def load_data(
     origin: dict[str, Any] = {
         "seen": None if seen is None else str(Path(seen).resolve()),
         "binarize": binarize, "seed": seed, "valid_fraction": valid_fraction, "test_fraction": test_fraction,
-        "scale": scale, "image_size": image_size and list(image_size), "color": color, "alpha": alpha,
+        "max_value": max_value, "image_size": image_size and list(image_size), "color": color, "alpha": alpha,
         "skip_bad": skip_bad, "columns": list(columns), "label": label, "weight": weight, "missing": missing,
         "standardize": standardize, "delimiter": delimiter, "encoding": encoding,
     }  # fmt: skip
@@ -116,7 +116,7 @@ def load_data(
     else:
         _refuse_unused(origin, path.name, _TABLES, _NUMBERS if found.form == "images" else _IMAGES)
         shown = None if seen is None else find(existing(seen), replace(reading, size=_size_of(found, size)))
-        data = _of_arrays(found, shown, binarize, scale, missing, standardize, like, common)
+        data = _of_arrays(found, shown, binarize, max_value, missing, standardize, like, common)
     kept = {k: v for k, v in origin.items() if v is not None and v != []}
     return replace(data, origin={"source": str(path.resolve()), **kept})
 
