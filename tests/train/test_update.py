@@ -6,11 +6,12 @@ import pytest
 import torch
 from training_parts import LR, SEEN, Counted, Rivals, data, parts, recipe, take
 
+from lowerbound import recipes
 from lowerbound.core.noise import reseed
 from lowerbound.core.recipe import Training
 from lowerbound.objectives import ELBO
 from lowerbound.train.fit import fit
-from lowerbound.train.update import make_optimizers
+from lowerbound.train.update import make_optimizers, set_lr
 
 
 def gradients(model, objective, batch, player, parameters):
@@ -99,3 +100,18 @@ def test_a_run_with_two_players_is_reproducible_and_moves_both():
     runs = [fit(recipe(of, Rivals()), of, epochs=2, lr=1e-3, progress=False) for _ in range(2)]
     states = [run.model.state_dict() for run in runs]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "factor"), [("adam", 0.001, 30), ("adamw", 0.3, 1), ("adamax", 0.01, 3), ("sgd", 0.001, 1)]
+)
+def test_scales_of_likelihoods_learn_faster_than_networks(optimizer, lr, factor):
+    of = data()
+    model, objective = recipes.gaussian_vae(of.spec, latent_dim=2, hidden=(3,)).build()
+    made = make_optimizers(objective.players(model), Training(optimizer=optimizer, lr=lr))
+    set_lr(made, lr / 2)
+    found = {id(p): group["lr"] for group in made["model"].param_groups for p in group["params"]}
+    assert found.keys() == {id(p) for p in model.parameters()}
+    scale = model.decoder.family.log_variance
+    assert found[id(scale)] == pytest.approx(lr / 2 * factor)
+    assert {v for k, v in found.items() if k != id(scale)} == {lr / 2}

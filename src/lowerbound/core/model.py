@@ -24,6 +24,14 @@ NEEDS_Y = (
 )
 
 
+class Scale(nn.Parameter):
+    """A parameter that is the log of a likelihood's variance: one number decides how much every value counts.
+
+    An optimiser that moves each parameter by about its learning rate a step would take thousands of steps to bring it
+    to where the network is; it learns at `SCALE_LR` at least (`train/update.py`).
+    """
+
+
 class Family(nn.Module):
     """A map from a tensor of parameters to a `Distribution`; it declares what it needs and where it lives.
 

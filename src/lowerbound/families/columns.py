@@ -4,11 +4,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 
 from ..core.distribution import Distribution, Sizes, wide
 from ..core.errors import UsageError
-from ..core.model import Family
+from ..core.model import Family, Scale
 from ..core.record import recorded
 from .normal import LOG_2PI
 
@@ -112,7 +112,7 @@ class Columns(Family):
         self.sizes, self.event_shape = tuple(sizes), (len(sizes),)
         self.widths = [max(size, 1) for size in sizes]
         self.params = (sum(self.widths),)
-        self.log_variance = nn.Parameter(torch.zeros(reals))
+        self.log_variance = Scale(torch.zeros(reals))
         self.register_buffer("floors", torch.tensor(floors, dtype=torch.float32), persistent=False)
 
     def observations(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 
 from ..core.distribution import Distribution, Sizes, wide
 from ..core.errors import UsageError
 from ..core.kl import register_kl
-from ..core.model import Family
+from ..core.model import Family, Scale
 from ..core.record import recorded
 
 LOG_2PI = math.log(2 * math.pi)
@@ -130,7 +130,7 @@ class SharedNormal(_NormalFamily):
     def __init__(self, event_shape: tuple[int, ...], floor: float = 1e-3) -> None:
         super().__init__(event_shape)
         self.floor = _positive("floor", floor)
-        self.log_variance = nn.Parameter(torch.zeros(()))
+        self.log_variance = Scale(torch.zeros(()))
 
     def bias_for(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Return the mean, and start sigma^2 at the data's variance averaged over dimensions."""
@@ -161,7 +161,7 @@ class PerDimensionNormal(_NormalFamily):
     def __init__(self, event_shape: tuple[int, ...], floor: float = 1e-3) -> None:
         super().__init__(event_shape)
         self.floor = _positive("floor", floor)
-        self.log_variance = nn.Parameter(torch.zeros(self.event_shape))
+        self.log_variance = Scale(torch.zeros(self.event_shape))
 
     def bias_for(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Return the mean, and start each sigma_d^2 at the data's variance."""

@@ -25,7 +25,7 @@ from ..ship.save import save
 from .checkpoint import State, load_checkpoint, save_checkpoint
 from .log import Listeners
 from .run import Run, RunFolder, Status, Stop, environment
-from .update import Guard, make_optimizers, update
+from .update import Guard, make_optimizers, set_lr, update
 
 Precision: TypeAlias = Literal["float32", "bf16"]
 
@@ -254,9 +254,7 @@ class Loop:
 
     def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
         reseed(Stream.TRAINING, self.seed, self.step)
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self._lr()
+        set_lr(self.optimizers, self._lr())
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else None
         step = torch.tensor(float(self.step), device=self.device)
         batch, clip = self.train.batch(index), self.training.clip

@@ -8,19 +8,36 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
 
-from ..core.model import VAE
+from ..core.model import VAE, Scale
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Training
 from ..core.types import Batch
 
+SCALE_LR = 0.03
+
 
 def make_optimizers(players: Mapping[str, list[nn.Parameter]], training: Training) -> dict[str, Optimizer]:
-    """Return one optimiser for each player."""
+    """Return one optimiser for each player; likelihood scales learn at `SCALE_LR` at least."""
     kinds: dict[str, Any] = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "adamax": Adamax}
     options: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
     if training.optimizer != "adamax":  # torch has no fused Adamax
         options["fused"] = True
-    return {name: kinds[training.optimizer](parameters, **options) for name, parameters in players.items()}
+    # a step of SGD is as large as the gradient, which for a scale sums over all values: it needs no help
+    factor = 1.0 if training.optimizer == "sgd" else max(1.0, SCALE_LR / training.lr)
+    made = {}
+    for name, parameters in players.items():
+        scales = [p for p in parameters if isinstance(p, Scale)]
+        others = [p for p in parameters if not isinstance(p, Scale)]
+        groups = [{"params": p, "factor": f} for p, f in ((others, 1.0), (scales, factor)) if p]
+        made[name] = kinds[training.optimizer](groups, **options)
+    return made
+
+
+def set_lr(optimizers: Mapping[str, Optimizer], lr: float) -> None:
+    """Set the learning rate of the next step, in each group times its factor."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
 
 
 @dataclass
