@@ -464,7 +464,7 @@ CASES = [
     refused(58, "unknown command", "tain vae --data digits", "'tain'", "did you mean train?"),
     refused(58, "unknown data", f"{TRAIN} digts", "'digts'", "did you mean digits?"),
     refused(58, "no data", "train vae", "--data is missing"),
-    refused(58, "option that means nothing here", f"{TRAIN} ring --label kind", "--label", "digits"),
+    refused(58, "option that means nothing here", f"{TRAIN} ring --label kind", "--label", "ring"),
     refused(
         58, "option of images for a table", f"{TRAIN} a.csv --image-size 8", "--image-size", "a.csv", make=bad.table()
     ),
@@ -727,7 +727,12 @@ def judge(case: Case, result: Result) -> None:
 
 
 def marked(case: Case):
-    return pytest.param(case, id=case.id, marks=[pytest.mark.xfail(reason=case.defect)] if case.defect else [])
+    """Return the case as a parameter; of each row the first runs always, its neighbours with the slow tests."""
+    neighbour = any(other.row == case.row for other in CASES[: CASES.index(case)])
+    marks = [pytest.mark.slow] if neighbour else []
+    return pytest.param(
+        case, id=case.id, marks=[*marks, *([pytest.mark.xfail(reason=case.defect)] if case.defect else [])]
+    )
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in CASES])
