@@ -45,14 +45,21 @@ def read_config(path: Path) -> Config:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
         values = yaml.safe_load(content)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path.name} is not YAML: {_problem(error)}", where=_place(path, error)) from error
+        form = "JSON" if path.suffix.lower() == ".json" else "YAML"
+        raise UsageError(
+            f"{path.name} is not {form}: {_problem(error)}",
+            where=_place(path, error),
+            fix="correct the line; lowerbound export-config RECIPE writes such a file",
+        ) from error
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UsageError(f"{path.name} holds no options", where=str(path), expected="lines such as `latent_dim: 8`")
     lines: dict[str, int] = {}
     for key, _ in node.value:
         name = str(key.value).replace("-", "_")
         if name in lines:
-            raise UsageError(f"the option {name} is there twice", where=f"{path}, line {key.start_mark.line + 1}")
+            raise UsageError(
+                f"the option {name} is there twice", where=f"{path}, line {key.start_mark.line + 1}", fix="keep one"
+            )
         lines[name] = key.start_mark.line + 1
     return Config(path, {str(key).replace("-", "_"): value for key, value in values.items()}, lines)
 
@@ -94,7 +101,7 @@ def _words(name: str, value: Any, config: Config) -> list[str]:
         return [flag] if value else [flag.replace("--", "--no-", 1)]
     if isinstance(value, list):
         if any(isinstance(v, list | dict) for v in value):
-            raise UsageError(f"the option {name} holds a list of lists", where=config.where(name))
+            raise UsageError(f"the option {name} holds a list of lists", where=config.where(name), expected="one list")
         return [flag, *(str(v) for v in value)]
     if isinstance(value, dict):
         raise UsageError(f"the option {name} holds further options", where=config.where(name), expected="a value")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..evaluation import Evaluation, evaluate
-from ..evaluation.likelihood import Units
+from ..evaluation.likelihood import Units, check_samples
 from ..ship.files import write_json
 from .common import RowsOptions, open_rows, parse, result, result_json, saved, say
 
@@ -21,6 +21,7 @@ class Evaluate(RowsOptions):
 def command(words: list[str]) -> int:
     """Run `lowerbound evaluate`."""
     options = parse(Evaluate, words, "evaluate")
+    check_samples(options.num_samples)
     opened = open_rows(options)
     rows, folder = opened.rows, opened.folder
     say(f"{folder.name}: {len(rows):,} {rows.split} examples of {rows.spec.name}, K = {options.num_samples}")

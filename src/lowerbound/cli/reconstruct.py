@@ -12,6 +12,8 @@ from ..explore.figures import reconstruction_grid
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows, parse, wrote
 
+SHOWN = 20
+
 
 @dataclass(kw_only=True)
 class Reconstruct(ShownOptions, RowsOptions):
@@ -28,9 +30,13 @@ def command(words: list[str]) -> int:
     show = options.show or "mean"
     path = target(options.out, opened.folder / "samples" / f"reconstructions-{show}", opened.spec)
     sheet = path.suffix.lower() == ".png"
-    rows = opened.rows.take(options.num or 20 if sheet or options.num is not None else len(opened.rows))
+    rows = opened.rows.take(_number(options.num, len(opened.rows), sheet=sheet))
     reconstruct(opened.model, rows, path, opened.spec, show, options.seed)
     return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), show=show)
+
+
+def _number(asked: int | None, rows: int, *, sheet: bool) -> int:
+    return asked if asked is not None else min(rows, SHOWN) if sheet else rows
 
 
 def reconstruct(model: VAE, rows: Dataset, path: Path, spec: DataSpec, show: Show, seed: int) -> Path:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from ..core.errors import UsageError
+from ..explore.run_files import read_run
 from ..train import find_run, resume
 from .common import own_data, parse
 from .train import finish
@@ -26,4 +28,6 @@ def command(words: list[str]) -> int:
     """Run `lowerbound resume`."""
     options = parse(Resume, words, "resume")
     folder = find_run(options.run)
+    if read_run(folder).state == "running":
+        raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
     return finish(resume(folder, own_data(folder), epochs=options.epochs, device=options.device))

@@ -12,8 +12,9 @@ import tyro
 
 from ..core.errors import UsageError
 from ..explore.run_files import RunFiles, clean, find_runs, inside, number, read_run, readable_size, size_on_disk
+from .mistakes import parse
 
-# `common` would load torch, for which nothing here has a use: parsing and writing are done without it
+# `common` would load torch, for which nothing here has a use
 HEADER = ("name", "recipe", "data", "status", "epochs", "best", "nll", "started", "size")
 STYLES = {"done": "green", "running": "yellow", "failed": "red", "killed": "red"}
 
@@ -35,7 +36,7 @@ class Runs:
 
 def command(words: list[str]) -> int:
     """Run `lowerbound runs`."""
-    options = tyro.cli(Runs, args=words, prog="lowerbound runs")
+    options = parse(Runs, words, "runs")
     if not options.folder.is_dir():
         raise UsageError(
             f"there is no folder {str(options.folder)!r}",

@@ -182,6 +182,9 @@ def recipe(function: Callable[Concatenate[DataSpec, P], Recipe]) -> Callable[Con
         bound = signature.bind(spec, *args, **kwargs)
         bound.apply_defaults()
         options = dict(list(bound.arguments.items())[1:])
+        size = options.get("latent_dim", 1)
+        if not isinstance(size, int) or size < 1:
+            raise UsageError(f"latent_dim cannot be {size!r}", expected="a whole number above 0")
         with seeded(Stream.WEIGHTS, 0):
             made = function(spec, *args, **kwargs)
         return made.replace(name=function.__name__, options=options)

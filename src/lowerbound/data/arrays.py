@@ -228,7 +228,7 @@ def _stored(x: Tensor, kind: Kind, layout: Layout, scale: int, name: str) -> Ten
         raise DataError(
             f"{name} has values from {float(x.min()):g} to {float(x.max()):g}",
             expected=f"0 to {scale}",
-            fix="give the right `scale`, the stored value that means 1",
+            fix="give the right scale (--max-value), the stored value that means 1",
         )
     return x
 

@@ -164,8 +164,7 @@ def _columns(rows: Dataset) -> tuple[tuple[ColumnFacts, ...], tuple[str, ...], t
         values, seen, kept = _cells(rows, column, place)
         place += 1
         facts.append(_facts(column, values[seen], int((~seen).sum())))
-        if spec.form in FORCEABLE:
-            notes += _whole_numbers(column, values[seen], kept, columns)
+        notes += _whole_numbers(column, values[seen], kept, columns if spec.form in FORCEABLE else ())
         warnings += _identifier(column, values[seen])
     return tuple(facts), tuple(notes), tuple(warnings)
 
@@ -236,6 +235,9 @@ def _whole_numbers(column: Column, values: np.ndarray, kept: float, columns: tup
     few = len(np.unique(np.rint(values))) <= FEW_VALUES
     kind = "category" if few else "integer"
     what = "if they are classes" if few else "if they are counts"
+    if not columns:
+        advice = "give them as labels (y in an .npz file) or as a column of a CSV file" if few else "save them as whole"
+        return [f"column {column.name!r} holds whole numbers only; {what}: {advice}"]
     names = [f"{c.name}:{kind}" if c is column else c.name for c in columns]
     words = " ".join(names) if len(names) <= MOST else f"... {column.name}:{kind} ..."
     return [f"column {column.name!r} holds whole numbers only; {what}: --columns {words}"]

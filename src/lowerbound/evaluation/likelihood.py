@@ -148,7 +148,7 @@ def score(
         UsageError: if K < 1 or there are no such units.
         NoDensity: if the model has no density.
     """
-    _check_samples(num_samples)
+    check_samples(num_samples)
     if not model.has_density:
         raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
     check_values(model.decoder.family, data.support, data.spec.name)
@@ -195,7 +195,8 @@ def log_volume(data: Dataset, units: Units) -> Tensor | float:
     return observed.cpu().double() @ log_scale
 
 
-def _check_samples(num_samples: int) -> None:
+def check_samples(num_samples: int) -> None:
+    """Raise UsageError unless K is a whole number above 0."""
     if not isinstance(num_samples, int) or num_samples < 1:
         raise UsageError(f"the number of samples cannot be {num_samples}", expected="a whole number above 0")
 
@@ -244,7 +245,7 @@ def evaluate(
         UsageError: if K < 1.
         DataError: if the data do not fit the model.
     """
-    _check_samples(num_samples)
+    check_samples(num_samples)
     rows = _as_dataset(model, data)
     protocol, split = rows.spec.binarize, rows.split
     if not model.has_density:

@@ -12,6 +12,7 @@ from ..core.errors import DataError, UsageError
 from ..core.spec import DataSpec
 from ..data.images import write_images
 from ..data.numpy_files import read_arrays
+from ..ship.files import replaced
 
 SUFFIXES = (".png", ".npz", ".csv", ".parquet")
 
@@ -39,6 +40,8 @@ def target(out: Path | None, default: Path, spec: DataSpec) -> Path:
             fit = [s for s in SUFFIXES if s not in wrong]
             raise UsageError(f"{spec.name} cannot be written as {suffix}", expected=", ".join(fit))
         return out
+    if suffix[1:].isalpha() and out.name != suffix:
+        raise UsageError(f"nothing is written as {suffix}", expected=f"{', '.join(SUFFIXES)}, or no suffix")
     return out.with_name(out.name + usual)
 
 
@@ -68,16 +71,22 @@ def write_examples(
     if path.is_dir():
         write_images(path, to_bytes(x))
     elif path.suffix.lower() == ".png":
-        sheet().save(path)
+        with replaced(path) as temporary:
+            sheet().save(temporary)
     elif path.suffix.lower() == ".npz":
         extra = {k: v.cpu().numpy() for k, v in (more or {}).items()}
         arrays = {**(_columns(x, spec) if spec.columns else {"x": to_array(x, spec)}), **extra}
         if y is not None:
             arrays["y"] = np.asarray(spec.classes)[y.cpu().numpy()]
-        np.savez_compressed(path, allow_pickle=False, **arrays)
+        _savez(path, arrays)
     else:
         _write_table(path, x, spec, y)
     return path
+
+
+def _savez(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with replaced(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 
 def to_bytes(x: Tensor) -> np.ndarray:
@@ -140,7 +149,7 @@ def write_values(path: Path, columns: Mapping[str, np.ndarray]) -> Path:
     _make(path.parent)
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        np.savez_compressed(path, allow_pickle=False, **columns)
+        _savez(path, columns)
         return path
     if suffix not in (".csv", ".parquet"):
         raise UsageError(f"numbers cannot be written as {suffix or path.name}", expected=".npz, .csv or .parquet")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import CorruptArtifact, DataError, UsageError
 from ..core.model import VAE
 from ..core.noise import kept_generators
 from ..core.recipe import AugmentName, LrSchedule, OptimizerName, Recipe
@@ -103,6 +103,23 @@ def fit(
     return _run(loop, folder, listeners, progress=progress)
 
 
+def _restore(loop: Loop, found: list[Path], best: VAE, talk: Listener) -> None:
+    """Go back to the newest checkpoint that is whole, and say which were not.
+
+    Raises:
+        CorruptArtifact: if none is.
+    """
+    for i, path in enumerate(reversed(found)):
+        try:
+            loop.restore(path, best)
+        except CorruptArtifact as error:
+            if i + 1 == len(found):
+                raise
+            talk.say(f"warning: {path.name} cannot be used, going back to the one before: {str(error).splitlines()[0]}")
+        else:
+            return
+
+
 def _run(loop: Loop, folder: RunFolder | None, listeners: tuple[Listener, ...], *, progress: bool) -> Run:
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
@@ -141,7 +158,7 @@ def resume(
     path = Path(run)
     described, origin, machine = (read_json(path / f"{name}.json") for name in ("recipe", "data", "env"))
     recipe = Recipe.from_description(described)
-    if origin.get("fingerprint") != fingerprint(data):
+    if origin.get("fingerprint", same := fingerprint(data)) != same:  # older runs have none
         raise DataError(f"{data.spec.name} is not what {path.name} was trained on", fix="fine-tune: --init-from RUN")
     found = checkpoints(path / "checkpoints")
     if not found:
@@ -149,7 +166,8 @@ def resume(
     training = recipe.training if epochs is None else replace(recipe.training, epochs=epochs)
     place = pick_device(device)
     loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, machine["precision"])
-    loop.restore(found[-1], load(path))
+    talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
+    _restore(loop, found, load(path), talk)
     if loop.epoch >= training.epochs:
         raise UsageError(
             f"{path.name} has {loop.epoch} epochs already", expected=f"--epochs above {loop.epoch}, the number in all"
