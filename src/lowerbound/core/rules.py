@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .distribution import Support, contains
 from .errors import Incompatible
-from .model import VAE, Family, Group
+from .model import VAE, Family, Group, Network
 from .objective import Objective
 from .spec import DataSpec
 
@@ -67,9 +67,14 @@ def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
 
 
 def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    if spec.support != "mixed" or not objective.corrupts:
+    if not objective.corrupts or not any(column.size > 1 for column in spec.modelled):
         return None
     return f"{type(objective).__name__} cannot be used on {spec.name}, which has categories"
+
+
+def _missing_cells(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    blind = [type(n).__name__ for n in model.encoder.networks if isinstance(n, Network) and not n.reads_mask]
+    return f"an encoder of {blind[0]} cannot be used on {spec.name}" if spec.masked and blind else None
 
 
 RULES: tuple[Rule, ...] = (
@@ -109,6 +114,12 @@ RULES: tuple[Rule, ...] = (
         "categories are numbered in no order, so noise on their numbers means nothing",
         "choose columns without categories (--columns), or a recipe without noise",
         _noise_on_categories,
+    ),
+    Rule(
+        "missing cells x encoder",
+        "it does not read which cells are missing, and would take them for the columns' means",
+        "use a recipe whose encoder does, such as `vae`, or fill the cells",
+        _missing_cells,
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )

@@ -35,7 +35,7 @@ class Column:
         step: distance of neighbouring values in the data's units: 1 for whole numbers and dates, 0 where continuous.
         categories: the values of a category, in order.
         constant: True if all training rows have one value; it is kept out of the model and put back when decoded.
-        missing: True if training rows have missing cells.
+        missing: True if rows have missing cells, held-out rows included.
     """
 
     name: str
@@ -76,6 +76,7 @@ class DataSpec:
         resolution: distance between neighbouring values of 8-bit data in model units (1/255), 0 if continuous.
         columns: the columns of a table in the data's order, those kept out of the model included.
         label: the column the labels came from, if the data have named columns.
+        weight: name of the column the row weights came from.
         layout: axes of one image where it came from: "chw", "hwc", or "hw" without a channel axis.
         form: what the data came as; the form in which new ones are written.
     """
@@ -91,6 +92,7 @@ class DataSpec:
     resolution: float = 0.0
     columns: tuple[Column, ...] = ()
     label: Column | None = None
+    weight: str | None = None
     layout: Layout = "chw"
     form: Form = "arrays"
 
@@ -121,7 +123,7 @@ class DataSpec:
 
     @property
     def masked(self) -> bool:
-        """True if cells were missing in the training rows."""
+        """True if cells were missing."""
         return any(c.missing for c in self.columns)
 
     @property
@@ -133,6 +135,13 @@ class DataSpec:
         if not any(c.real and c.scale != 1 for c in self.modelled):
             return None
         return torch.tensor([math.log(c.scale) if c.real else 0.0 for c in self.modelled], dtype=torch.float64)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns whose cells are texts, whatever those of one file look like (a code "01" is no number)."""
+        texts = ("string", "large_string", "string_view")
+        every = (*self.columns, *([self.label] if self.label is not None else []))
+        return tuple(c.name for c in every if c.kind == "category" and c.dtype in texts)
 
     def settle(self, wanted: Support) -> "DataSpec":
         """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary."""

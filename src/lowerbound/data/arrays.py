@@ -146,21 +146,45 @@ def _scale_of(x: Tensor) -> int:
 def given_rows(x: Any, like: DataSpec, name: str = "tensor") -> Dataset:
     """Return a tensor or array of examples of the kind `like` describes, without labels, as a split called "test".
 
+    Whole numbers are stored values, as the training rows were; floats are in model units.
+
     Raises:
-        DataError: if values are not finite, or there are none.
+        DataError: if values are not finite or in other units than the training rows, or there are none.
     """
+    whole = _is_whole(x)
     rows = _tensor(x, f"the {name}")
     if rows.ndim < 2 or 0 in rows.shape:
         raise DataError(f"the {name} has shape {tuple(rows.shape)}", expected="1 example or more, of 1 value or more")
     scale = 1
-    if rows.dtype == torch.uint8 and like.kind == "image":
-        scale = _scale_of(rows) if not like.resolution else round(1 / like.resolution)
+    if like.kind == "image" and whole and like.resolution:
+        scale = round(1 / like.resolution)
+    elif like.kind == "image" and rows.dtype == torch.uint8:
+        scale = _scale_of(rows)
     rows = _stored(rows, like.kind, like.layout if tuple(rows.shape[1:]) != like.shape else "chw", scale, f"the {name}")
-    support: Support = "unit" if scale != 1 else _support(rows, like.kind)
+    support: Support = like.support if like.columns else "unit" if scale != 1 else _support(rows, like.kind)
+    if like.kind == "image" and like.support != "real" and support == "real":
+        raise DataError(
+            f"the {name} has values from {float(rows.min()):g} to {float(rows.max()):g}",
+            expected=f"0 to 1, as in {like.name}, which the model was built for",
+            fix="divide by the value that means white",
+        )
     protocol: Binarize = "auto" if support == "unit" else "none"
     shape = tuple(rows.shape[1:])
     spec = replace(like, name=name, shape=shape, support=support, size=len(rows), classes=(), binarize=protocol)
     return Dataset(rows, None, spec, "test", scale)
+
+
+def _is_whole(x: Any) -> bool:
+    """Tell whether values are stored as whole numbers."""
+    if isinstance(x, Tensor):
+        return not x.is_floating_point() and not x.is_complex()
+    return getattr(getattr(x, "dtype", None), "kind", "f") in "biu"
+
+
+def seen_scale_of(seen: Tensor, scale: int) -> int:
+    """Return the stored value of whole numbers that means 1 in what is seen beside x, whose own is `scale`."""
+    largest = int(seen.max())
+    return 1 if largest <= 1 else scale if largest <= scale else 255
 
 
 def _of_columns(
@@ -176,6 +200,8 @@ def _of_columns(
 ) -> Data:
     """Return a numeric table whose columns are fitted on the training rows."""
     values = as_array(x, name)
+    if values.ndim != 2:
+        raise DataError(f"{name} has shape {values.shape}", expected="a table [N, D]")
     plan = plan_splits(len(values), None, seed, *fractions)
     made = columns_of_array(values, plan, name, standardize=standardize, missing=missing)
     labels, classes = labels_of(y, len(values), name)
@@ -241,7 +267,7 @@ def _seen_rows(seen: Any, like: Tensor, kind: Kind, layout: Layout, scale: int, 
             f"what is seen of {name} has shape {tuple(shown.shape)}", expected=f"{tuple(like.shape)}, as {name} itself"
         )
     if shown.dtype == torch.uint8 and kind == "image":
-        scale = max(scale, _scale_of(shown))
+        scale = seen_scale_of(shown, scale)
     elif shown.dtype != like.dtype:
         scale = 1
     return _stored(shown, kind, layout, scale, f"{name} (seen)"), scale

@@ -91,4 +91,4 @@ def repeated(rows: Dataset) -> int:
 def _digests(rows: Dataset) -> list[bytes]:
     x = rows.x.flatten(1).contiguous()
     cells = x if rows.mask is None else torch.cat([x, rows.mask.to(x.dtype)], 1)
-    return [blake2b(row.tobytes(), digest_size=12).digest() for row in cells.numpy()]
+    return [blake2b(row.tobytes(), digest_size=12).digest() for row in cells.cpu().numpy()]

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.distribution import Support
 from ..core.errors import DataError
 from ..core.spec import Column, DataSpec, Form
+from .checks import check_range
 
 if TYPE_CHECKING:
     from .splits import Plan
@@ -42,6 +43,8 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
     fitted, notes = fit_columns(columns, cells, plan.train.numpy())
     if not standardize:
         fitted = tuple(replace(c, offset=0.0, scale=1.0, constant=False) for c in fitted)
+        notes = ()  # they tell of constant columns being kept out
+    notes = (*notes, *_unlearned(cells, fitted, plan.train.numpy()))
     # of all rows: a cell missing in a row held out must not meet a model that knows no mask
     anywhere = (cells.observed.sum(axis=0) < len(cells.observed)).tolist()
     fitted = tuple(replace(c, missing=m) for c, m in zip(fitted, anywhere, strict=True))
@@ -50,7 +53,28 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
         named = ", ".join(c.name for c in fitted if c.missing)
         notes = (*notes, f"{lost:,} of {cells.observed.size:,} cells are missing (in {named}) and kept as missing")
     x, observed = to_model(cells, fitted)
+    check_range(torch.from_numpy(x), "table", "real", "the table")
     return Fitted(torch.from_numpy(x), torch.from_numpy(observed) if lost else None, fitted, notes)
+
+
+def _unlearned(cells: "Cells", columns: tuple[Column, ...], train: np.ndarray) -> tuple[str, ...]:
+    """Return what rows held out have and no training row: missing cells, categories, other values of a constant."""
+    lines = []
+    for place, column in enumerate(columns):
+        values, observed = cells.values[:, place], cells.observed[:, place]
+        known = values[train][observed[train]]
+        if observed[train].all() and not observed.all():
+            lines.append(
+                f"column {column.name!r} has missing cells in rows held out alone: a model learns nothing of them"
+            )
+        if column.size > 1 and not column.constant:
+            unknown = sorted(set(values[observed].astype(int)) - set(known.astype(int)))
+            names = ", ".join(column.categories[i] for i in unknown[:5])
+            if unknown:
+                lines.append(f"column {column.name!r} has categories in rows held out alone: {names}")
+        if column.constant and len(np.unique(values[observed])) > 1:
+            lines.append(f"column {column.name!r} has other values in rows held out: they are not looked at")
+    return tuple(lines)
 
 
 def columns_of_array(values: np.ndarray, plan: "Plan", name: str, *, standardize: bool, missing: Missing) -> Fitted:
@@ -59,14 +83,24 @@ def columns_of_array(values: np.ndarray, plan: "Plan", name: str, *, standardize
     Raises:
         DataError: if values are infinite, or NaN under `missing="error"`; the message says where.
     """
-    from .tables import Cells, column_of_array
+    from .tables import Cells
 
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "biuf":
         raise DataError(f"{name} has shape {values.shape} and type {values.dtype}", expected="numbers [N, D]")
     numbers = values.astype(np.float64)
     refuse_bad_cells(numbers, name, missing)
-    columns = tuple(column_of_array(f"x{i}", values[:, i]) for i in range(values.shape[1]))
+    columns = tuple(_column(f"x{i}", values[:, i]) for i in range(values.shape[1]))
     return fit_cells(Cells(np.nan_to_num(numbers), ~np.isnan(numbers)), columns, plan, standardize=standardize)
+
+
+def _column(name: str, values: np.ndarray) -> Column:
+    """Return the column of an array; whole numbers that are all 0 and 1 are booleans."""
+    from .tables import column_of_array
+
+    column = column_of_array(name, values)
+    if column.kind == "integer" and values.min() == 0 and values.max() == 1:
+        return replace(column, kind="boolean", step=0.0)
+    return column
 
 
 def refuse_bad_cells(values: np.ndarray, name: str, missing: Missing) -> None:

@@ -61,7 +61,7 @@ class Dataset:
     @property
     def places(self) -> Tensor:
         """Place of each row in what was read, `[N]`."""
-        return torch.arange(len(self)) if self.index is None else self.index
+        return torch.arange(len(self), device=self.x.device) if self.index is None else self.index
 
     def values(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Return examples in model units, `[n, *shape]` float, before any binarisation in the batch."""
@@ -108,8 +108,8 @@ class Dataset:
     def matching(self, spec: DataSpec, *, resample: bool = False) -> "Dataset":
         """Return the data as a model built for `spec` wants them: the same shape, binarised as it was trained.
 
-        0/1 pixels are drawn once, from the data seed and the split's name alone; with `resample` and
-        `binarize="dynamic"` they are drawn anew in each batch, as training does.
+        0/1 pixels are drawn once, from the data seed, the split's name and the place among these rows alone; with
+        `resample` and `binarize="dynamic"` they are drawn anew in each batch, as training does.
 
         Raises:
             ShapeError: if the examples have another shape.

@@ -12,6 +12,7 @@ from .arrays import given_rows
 from .columns import refuse_bad_cells
 from .dataset import Dataset
 from .sources import Found, Table, places_in
+from .splits import weights_of
 
 
 def table_rows(found: Table, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
@@ -30,11 +31,13 @@ def table_rows(found: Table, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
         )
     cells, notes = encode(found.table, like.columns, name=found.name)
     _check_missing(cells.observed, like, found.name)
+    weight = weights_of(found.weight, found.count, found.name)
     x, observed = to_model(cells, like.columns)
     labels = found.numbers_of(like.classes) if like.classes else None
     mask = None if observed.all() else torch.from_numpy(observed)
     spec = replace(like, name=found.name, size=found.count, form=found.form)
-    return Dataset(torch.from_numpy(x), labels, spec, "all", mask=mask), (*found.notes, *notes)
+    weight = None if weight is None else weight.float()
+    return Dataset(torch.from_numpy(x), labels, spec, "all", mask=mask, weight=weight), (*found.notes, *notes)
 
 
 def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
@@ -51,7 +54,7 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
     notes = found.notes
     if found.y is not None and like.classes:
         names = [str(label) for label in found.y.tolist()]
-        if set(names) <= set(like.classes):
+        if set(names) & set(like.classes):
             rows = replace(rows, y=places_in(like.classes, names, found.name), spec=_with(rows.spec, like))
         else:
             notes = (*notes, f"the labels of {found.name} are none of the model's classes: left out")
@@ -68,7 +71,7 @@ def _with(spec: DataSpec, like: DataSpec) -> DataSpec:
 
 
 def _columns(found: Found, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
-    from .tables import Cells, to_model
+    from .tables import Cells, check_fit, to_model
 
     if like.form != "arrays":
         raise DataError(
@@ -80,6 +83,9 @@ def _columns(found: Found, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
     values = found.x.astype(np.float64)
     refuse_bad_cells(values, found.name, "keep" if like.masked else "error")
     cells = Cells(np.nan_to_num(values), ~np.isnan(values))
+    for place, column in enumerate(like.columns):
+        if not column.constant:
+            check_fit(cells.values[:, place], cells.observed[:, place], column, found.name)
     x, observed = to_model(cells, like.columns)
     mask = None if observed.all() else torch.from_numpy(observed)
     labels = _array_labels(found, like)
@@ -95,11 +101,12 @@ def _array_labels(found: Found, like: DataSpec) -> Tensor | None:
 
 def _check_missing(observed: np.ndarray, like: DataSpec, name: str) -> None:
     """Refuse missing cells if no training cell was missing: the encoder would take them for the column's mean."""
-    if like.masked or bool(observed.all()):
+    lost = ~observed & np.array([not c.constant for c in like.columns])
+    if like.masked or not lost.any():
         return
-    row, column = np.argwhere(~observed)[0]
+    row, column = np.argwhere(lost)[0]
     raise DataError(
-        f"{name} has {int((~observed).sum())} missing cells, but the model was trained without any",
+        f"{name} has {int(lost.sum())} missing cells, but the model was trained without any",
         where=f"first in row {row + 1}, column {like.columns[column].name!r}",
         fix="fill them, or train on data with missing cells",
     )

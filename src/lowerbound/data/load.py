@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..core.errors import DataError, UsageError
-from ..core.spec import Binarize, DataSpec
+from ..core.spec import Binarize, Column, DataSpec
 from .arrays import from_arrays
 from .builtin import BUILTIN
 from .columns import Missing
 from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
-from .sources import Found, Reading, Table, find
+from .sources import Found, Reading, Table, find, places_in
 from .splits import Rows, check_seed, make_data, plan_splits, weights_of
 
 Color: TypeAlias = Literal["auto", "grey", "color"]
@@ -27,6 +27,7 @@ _TABLES = (
     "CSV and Parquet files",
     {"columns": [], "label": None, "weight": None, "delimiter": None, "encoding": "utf-8"},
 )
+_GREY = ("images", {"binarize": "auto"})
 _NUMBERS = ("tables", {"missing": "auto", "standardize": "auto"})
 _STORED = ("arrays and IDX files", {"max_value": None})
 
@@ -107,9 +108,14 @@ def load_data(
     size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
     channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
     reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding)
+    if like is not None:
+        _check_like(like, image_size, color, columns)
+        reading = replace(
+            reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
+        )
     found = find(path, reading)
     if isinstance(found, Table):
-        _refuse_unused(origin, path.name, _IMAGES, _STORED)
+        _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY)
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         data = _of_table(found, columns, missing, standardize, like, common)
@@ -150,8 +156,10 @@ def load_rows(
     """
     size = (like.shape[1], like.shape[2]) if like.kind == "image" else None
     channels = like.shape[0] if like.kind == "image" else None
-    label = like.label.name if like.label is not None else None
-    reading = Reading(size, channels, alpha, skip_bad, label, None, delimiter, encoding, whole=True)
+    reading = Reading(
+        size, channels, alpha, skip_bad, _name(like.label), like.weight, delimiter, encoding, like.text_columns,
+        whole=True,
+    )  # fmt: skip
     found = find(existing(source), reading)
     if isinstance(found, Table):
         if seen is not None:
@@ -200,6 +208,23 @@ def _refuse_unused(given: dict[str, Any], name: str, *kinds: tuple[str, dict[str
                 raise UsageError(f"{flag} is for {what}, and {name} is none of them", fix=f"drop {flag}")
 
 
+def _name(column: Column | None) -> str | None:
+    return None if column is None else column.name
+
+
+def _check_like(like: DataSpec, image_size: Sequence[int] | None, color: Color, columns: Sequence[str]) -> None:
+    """Raise UsageError for options that contradict a trained model's size, colours or columns."""
+    if like.kind == "image":
+        size, channels = _size(image_size), _CHANNELS[color]
+        if size not in (None, like.shape[1:]) or channels not in (None, like.shape[0]):
+            raise UsageError(
+                f"the trained model is for images of shape {like.shape}", fix="drop --image-size and --color"
+            )
+    names = [c.name for c in like.columns]
+    if columns and [c if c in names else c.rpartition(":")[0] for c in columns] != names:
+        raise UsageError(f"the trained model has the columns {', '.join(names)}", fix="drop --columns")
+
+
 def _size(image_size: Sequence[int] | None) -> tuple[int, int] | None:
     if image_size is None:
         return None
@@ -228,19 +253,38 @@ def _of_arrays(
         raise UsageError("images and arrays cannot be paired with rows of a table")
     if like is not None and like.columns:
         rows, notes = array_rows(found, shown, like)
-        plan = plan_splits(len(rows), None, **_fractions(common))
-        given = Rows(rows.x, rows.y, mask=rows.mask)
-        return make_data(given, None, plan, replace(like, name=found.name), notes=notes)
+        held = None
+        if found.test is not None:
+            test, _ = array_rows(replace(found, x=found.test[0], y=found.test[1]), None, like)
+            held = Rows(test.x, test.y, mask=test.mask)
+        plan = plan_splits(len(rows), held, **_fractions(common))
+        given = Rows(rows.x, rows.y, weights_of(found.weight, len(rows), found.name), mask=rows.mask)
+        return make_data(given, held, plan, replace(like, name=found.name), notes=notes)
     pair = None if shown is None else found.paired(shown)
-    table = found.kind == "table"
+    alone = found.kind == "table" and found.test is None and shown is None and scale is None
+    if standardize == "yes" and not alone:
+        raise UsageError(
+            f"{found.name} cannot be standardised: its rows come with others, or with a scale of their own",
+            fix="drop --standardize yes, or give all rows as one table",
+        )
     data = from_arrays(
         found.x, found.y, weight=found.weight, seen=pair, name=found.name, test=found.test, kind=found.kind,
         layout=found.layout, scale=scale, binarize=binarize, missing=_missing(missing),
-        standardize=table and found.test is None and standardize != "no", **common,
+        standardize=alone and standardize != "no", **common,
     )  # fmt: skip
     as_came = {"form": found.form}
     parts = {name: replace(rows, spec=replace(rows.spec, **as_came)) for name, rows in _parts(data).items()}
+    if like is not None and like.classes:
+        parts = {name: _of_classes(rows, like.classes) for name, rows in parts.items()}
     return replace(data, **parts, notes=(*found.notes, *data.notes))
+
+
+def _of_classes(rows: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """Return rows whose labels are numbered as a trained model numbers its classes."""
+    if rows.y is None:
+        return rows
+    place = places_in(classes, rows.spec.classes, rows.spec.name)
+    return replace(rows, y=place[rows.y], spec=replace(rows.spec, classes=classes))
 
 
 def _parts(data: Data) -> dict[str, Dataset]:
@@ -266,7 +310,7 @@ def _of_table(
     plan = plan_splits(found.count, None, **_fractions(common))
     if like is not None:
         rows, notes = table_rows(found, like)
-        given = Rows(rows.x, rows.y, weights_of(found.weight, found.count, found.name), mask=rows.mask)
+        given = Rows(rows.x, rows.y, rows.weight, mask=rows.mask)
         return make_data(given, None, plan, replace(like, name=found.name), notes=notes)
     keep = "error" if missing == "error" else "keep"
     fitted = found.fit(columns, plan, missing=keep, standardize=standardize != "no")

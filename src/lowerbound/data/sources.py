@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from ..core.spec import Column, DataSpec, Form, Kind, Layout
-from .arrays import labels_of
 from .columns import Fitted, Missing, fit_cells, table_spec
 from .idx import read_idx
 from .images import Alpha, has_images, is_image, read_images, split_folders
@@ -38,6 +37,7 @@ class Reading:
         weight: weight column of a table.
         delimiter: of CSV files.
         encoding: of CSV files.
+        texts: columns of a CSV file whose cells are texts whatever they look like.
         whole: True if a test split that the data bring is joined to the other rows.
     """
 
@@ -49,6 +49,7 @@ class Reading:
     weight: str | None = None
     delimiter: str | None = None
     encoding: str = "utf-8"
+    texts: tuple[str, ...] = ()
     whole: bool = False
 
 
@@ -81,6 +82,9 @@ class Found:
             return other.x
         place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other.files)}
         mine = [str(PurePath(file).with_suffix("")) for file in self.files]
+        for found, names in ((self, set(mine)), (other, set(place))):
+            if len(names) < len(found.files):
+                raise DataError(f"two images of {found.name} differ in their suffix alone", expected="one of each name")
         lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
         if lone:
             raise DataError(
@@ -100,6 +104,7 @@ class Table:
     label: Column | None = None
     y: np.ndarray | None = None
     weight: np.ndarray | None = None
+    weight_name: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -136,8 +141,9 @@ class Table:
 
     def describe(self, columns: tuple[Column, ...], *, seed: int) -> tuple[DataSpec, Tensor | None]:
         """Return the spec of these columns, and the labels as numbers."""
-        labels, classes = labels_of(self.y, self.count, self.name)
-        return replace(table_spec(self.name, columns, classes, seed, self.form), label=self.label), labels
+        classes = () if self.label is None else self.label.categories
+        spec = table_spec(self.name, columns, classes, seed, self.form)
+        return replace(spec, label=self.label, weight=self.weight_name), self.numbers_of(classes)
 
     def numbers_of(self, classes: tuple[str, ...]) -> Tensor | None:
         """Return the labels as places in `classes`, or None without labels.
@@ -218,10 +224,12 @@ def _images(path: Path, name: str, reading: Reading) -> Found:
     train = read_images(splits["train"], size=reading.size, **options)
     like = {"size": (train.x.shape[2], train.x.shape[3]), **options, "channels": train.x.shape[1]}
     x, labels, notes = train.x, train.labels, [*_lines(train.notes, train.skipped)]
+    files = [f"train/{file}" for file in train.files]
     held = {key: read_images(splits[key], **like) for key in ("valid", "test") if key in splits}
     joined = [key for key in held if key == "valid" or reading.whole]
     for key in joined:
         x = np.concatenate([x, held[key].x])
+        files += [f"{key}/{file}" for file in held[key].files]
         labels = None if labels is None else (*labels, *(held[key].labels or ()))
     if "valid" in joined and not reading.whole:
         notes.append("the images of the validation folder were joined to the training images, and rows split by seed")
@@ -232,7 +240,7 @@ def _images(path: Path, name: str, reading: Reading) -> Found:
     if "test" in held and not reading.whole:
         given = held["test"].labels
         test = held["test"].x, None if given is None else np.asarray(given)
-    return Found(name, x, "images", "image", "chw", y, test=test, notes=tuple(notes))
+    return Found(name, x, "images", "image", "chw", y, test=test, files=tuple(files), notes=tuple(notes))
 
 
 def _lines(notes: tuple[str, ...], skipped: tuple[str, ...]) -> tuple[str, ...]:
@@ -257,18 +265,17 @@ def _table(path: Path, name: str, reading: Reading) -> Table:
     from .table_files import read_table
     from .tables import numbers, texts
 
-    table = read_table(path, delimiter=reading.delimiter, encoding=reading.encoding)
+    table = read_table(path, delimiter=reading.delimiter, encoding=reading.encoding, texts=reading.texts)
     label, y, weight = None, None, None
     known = table.column_names
     if reading.label is not None and (reading.label in known or not reading.whole):
         given, label = texts(table, reading.label)
-        y = given.astype(np.int64) if label.kind == "integer" else given
-        table = table.drop_columns([reading.label])
-    if reading.weight is not None:
+        y, table = given, table.drop_columns([reading.label])
+    if reading.weight is not None and (reading.weight in known or not reading.whole):
         weight = numbers(table, reading.weight)
         table = table.drop_columns([reading.weight])
     form = "parquet" if path.name.lower().endswith(".parquet") else "csv"
-    return Table(name, table, form, label, y, weight)
+    return Table(name, table, form, label, y, weight, reading.weight)
 
 
 def _kind(array: np.ndarray) -> Kind:

@@ -85,6 +85,7 @@ def make_data(
 ) -> Data:
     """Return `Data` of rows split by `plan`, or with the given test rows; weights are made 1 on average in training."""
     spec = replace(spec, size=len(plan.train))
+    _check_weights(rows.weight, plan)
     weight = None if rows.weight is None else (rows.weight / rows.weight[plan.train].mean()).float()
     whole = Dataset(
         rows.x, rows.y, spec, "train", scale,
@@ -103,6 +104,16 @@ def make_data(
         test = Dataset(held.x, held.y, spec, "test", scale, index=places, **seen_too)
     data = Data(part(plan.train, "train"), part(plan.valid, "valid"), test, notes=notes)
     return replace(data, warnings=warnings_of(data))
+
+
+def _check_weights(weight: Tensor | None, plan: Plan) -> None:
+    for name, index in (("training", plan.train), ("validation", plan.valid), ("test", plan.test)):
+        if weight is not None and index is not None and len(index) and not bool(weight[index].any()):
+            raise DataError(
+                f"all {len(index)} {name} rows have weight 0",
+                expected="some weight in each split",
+                fix="leave out rows of weight 0, or split by another --data-seed",
+            )
 
 
 def weights_of(weight: Any, rows: int, name: str) -> Tensor | None:

@@ -62,13 +62,16 @@ def check_names(names: Sequence[str], where: str) -> None:
         raise DataError(f"column names occur twice: {listed(twice)}", where=where, fix="give each column its own name")
 
 
-def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> pa.Table:
+def read_table(
+    path: Path, *, delimiter: str | None = None, encoding: str = "utf-8", texts: Sequence[str] = ()
+) -> pa.Table:
     """Read a table `[N rows, D columns]` from .csv, .tsv or .txt, gzipped or not, or from .parquet.
 
     Args:
         path: the file.
         delimiter: what separates the cells of a CSV; None finds out which of comma, semicolon, tab and | it is.
         encoding: of a CSV; UTF-16 that starts with its mark is found without.
+        texts: columns of a CSV whose cells are texts, whatever they look like.
 
     Raises:
         DataError: if the file cannot be read, holds no rows, is damaged or too large, or its lines differ in length.
@@ -80,7 +83,11 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
         )
     try:
         with path.open("rb") as raw:
-            table = _read_parquet(raw, path) if name.endswith(".parquet") else _read_csv(raw, path, delimiter, encoding)
+            table = (
+                _read_parquet(raw, path)
+                if name.endswith(".parquet")
+                else _read_csv(raw, path, delimiter, encoding, texts)
+            )
     except (pa.ArrowException, UnicodeError, OSError, *_DAMAGED) as error:
         raise _unreadable(error, path, encoding) from error
     check_names(table.column_names, where)
@@ -131,7 +138,7 @@ def _read_parquet(raw: BufferedIOBase, path: Path) -> pa.Table:
     return table
 
 
-def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str) -> pa.Table:
+def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str, texts: Sequence[str]) -> pa.Table:
     _check_options(delimiter, encoding)
     stream = _unpacked(raw, path)
     first = stream.read(4)
@@ -144,7 +151,9 @@ def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: 
             _native(stream, path, encoding),
             read_options=pacsv.ReadOptions(block_size=MAX_LINE_BYTES),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(strings_can_be_null=True),
+            convert_options=pacsv.ConvertOptions(
+                strings_can_be_null=True, column_types={name: pa.string() for name in texts}
+            ),
         )
     except pa.ArrowInvalid as error:
         with path.open("rb") as again:

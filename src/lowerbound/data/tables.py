@@ -131,7 +131,7 @@ def _typed(cells: pa.ChunkedArray, name: str, forced: ColumnKind | None, names: 
         kind = "boolean"
     step = _step(cells.type) if kind in ("integer", "date") else 0.0
     column = Column(name, kind, str(cells.type), step=step)
-    _check_fit(values, observed, column, where)
+    check_fit(values, observed, column, where)
     return column
 
 
@@ -217,8 +217,8 @@ def _numbers(cells: pa.ChunkedArray, name: str, where: str) -> tuple[np.ndarray,
     return values, observed
 
 
-def _check_fit(values: np.ndarray, observed: np.ndarray, column: Column, where: str) -> None:
-    """Refuse values `[N]` that a column of that kind does not have."""
+def check_fit(values: np.ndarray, observed: np.ndarray, column: Column, where: str) -> None:
+    """Raise DataError for values `[N]` that a column of that kind does not have."""
     if column.kind == "boolean":
         bad, expected = observed & (values != 0) & (values != 1), "0 and 1, or true and false"
     elif column.kind == "integer":
@@ -353,7 +353,7 @@ def _encoded(cells: pa.ChunkedArray, column: Column, where: str) -> tuple[np.nda
     values, observed = _numbers(cells, column.name, where)
     if kind == "date":
         values = _in_units(values, _ticks(cells.type), column)
-    _check_fit(values, observed, column, where)
+    check_fit(values, observed, column, where)
     return values, observed
 
 

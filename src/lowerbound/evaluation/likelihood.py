@@ -15,7 +15,6 @@ from ..core.errors import DataError, NoDensity, UsageError
 from ..core.model import VAE, inference
 from ..core.noise import Stream, seeded
 from ..core.rules import check_values
-from ..core.spec import DataSpec
 from ..core.types import Batch
 from ..core.walk import Source, from_posterior
 from ..data.arrays import given_rows
@@ -260,7 +259,7 @@ def evaluate(
         distortion=_number(scores.distortion, share, kind="estimate", n=n),
         rate=_number(scores.rate, share, kind="estimate", n=n),
         nll=nll,
-        bits_per_dim=_bits_per_dim(nll, model, rows.spec),
+        bits_per_dim=_bits_per_dim(nll, model, rows, share),
         split=split,
         binarisation=protocol,
         seed=seed,
@@ -296,18 +295,19 @@ def _number(values: Tensor, share: Tensor, **facts: Any) -> Number:
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         return Number(None, reason=f"{bad} of {len(values)} examples have a value that is not finite")
-    n, mean = len(values), (share * values).sum()
+    n, mean = int((share > 0).sum()), (share * values).sum()
     # for equal shares 1/n this is the usual std / sqrt(n)
     spread = (share * (values - mean)).square().sum() * n / (n - 1) if n > 1 else None
     return Number(float(mean), None if spread is None else math.sqrt(float(spread)), **facts)
 
 
-def _bits_per_dim(nll: Number, model: VAE, spec: DataSpec) -> Number:
+def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Number:
     if nll.value is None:
         return Number(None, reason=nll.reason)
     if not model.decoder.family.discrete:
         return Number(None, reason="the likelihood is a density of continuous values: bits/dim needs discrete data")
-    per_dim = 1 / (spec.dims * math.log(2))
+    seen = rows.spec.dims if rows.mask is None else float((share * rows.mask.flatten(1).sum(1).cpu()).sum())
+    per_dim = 1 / (seen * math.log(2))
     se = None if nll.se is None else nll.se * per_dim
     return Number(nll.value * per_dim, se, kind=nll.kind, n=nll.n, target=nll.target)
 

@@ -218,14 +218,14 @@ class Loop:
             sums = self._epoch(stop)
             self._check()
             self.seconds += time.perf_counter() - started
-            if stop.signal is not None:
+            if stop.signal is not None and self.step < self.epoch * self.steps_per_epoch:
                 break
             self._report("train", sums)
             scores = self._validate() if len(self.valid) else sums
             if len(self.valid):
                 self._report("valid", scores)
             self._remember(scores)
-            if self._out_of_patience():
+            if stop.signal is not None or self._out_of_patience():
                 break
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self._checkpoint()
@@ -353,8 +353,9 @@ class Loop:
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
         progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
         state = State(self.model, self.objective, self.optimizers, progress)
-        path = save_checkpoint(self.folder.path / "checkpoints", state)
+        # the model first: a cut between the two then leaves a checkpoint whose best weights are there, or redone
         self._save_model()
+        path = save_checkpoint(self.folder.path / "checkpoints", state)
         self.folder.status("running", epoch=self.epoch, step=self.step)
         self.log.event("checkpoint", epoch=self.epoch, step=self.step, path=path.name)
         self._saved_at = time.monotonic()
