@@ -170,7 +170,8 @@ def test_an_image_file_can_be_an_end(lowerbound, home):
     for i in range(23):
         Image.fromarray(rng.integers(0, 256, (9, 7), dtype=np.uint8)).save(home / "photos" / f"{i:02}.png")
     small = ("--epochs", 1, "--hidden", 9, "--latent-dim", 2)
-    assert lowerbound("train", "gaussian_vae", "--data", "photos", *small, "--out", "runs/photos")[0] == 0
+    if not Path("runs/photos").exists():
+        assert lowerbound("train", "gaussian_vae", "--data", "photos", *small, "--out", "runs/photos")[0] == 0
     ends = ("--from", "photos/03.png", "--to", "photos/11.png")
     assert lowerbound("interpolate", "photos", *ends, "--steps", 3, "--out", "p.npz")[0] == 0
     with Image.open("photos/03.png") as one, Image.open("photos/11.png") as two:
@@ -261,6 +262,10 @@ MISTAKES = {
     "twice the same": ("manifold vae --dims 1 1", "two different"),
     "no such plane": ("manifold vae --dims 0 4", "no dimension 4"),
     "no file": ("decode vae nothing.npz", "there is no file 'nothing.npz'"),
+    "no steps": ("manifold vae --steps 0", "0 steps"),
+    "odd digit": ("interpolate vae --from ² --to 1", "the number of a row"),
+    "negative row": ("interpolate vae --from 0 --to -1", "no row -1 among 179"),
+    "no image": ("interpolate vae --from 0 --to a.png", "there is no file"),
     "class of no CVAE": ("manifold vae --label 3", "not conditional"),
     "unknown suffix": ("encode vae --out codes.txt", ".npz, .csv or .parquet"),
 }
@@ -274,3 +279,32 @@ def test_mistakes(lowerbound, case):
     assert out == ""
     assert text in " ".join(err.split())
     assert "Traceback" not in err
+
+
+def test_labels_of_data_are_written_for_a_model_without(lowerbound):
+    np.save("plain.npy", np.arange(60 * 64).reshape(60, 8, 8).astype(np.uint8) % 17)
+    small = ("--epochs", 0, "--hidden", 9, "--latent-dim", 2)
+    assert lowerbound("train", "vae", "--data", "plain.npy", *small, "--out", "runs/plain")[0] == 0
+    assert lowerbound("encode", "plain", "--data", "digits", "--out", "named")[0] == 0
+    digits = load_data("digits").split("all")
+    assert arrays("named.npz")["label"].tolist() == [digits.spec.classes[i] for i in digits.y]
+
+
+def test_labels_must_be_one_for_each_code(lowerbound):
+    np.savez("labels.npz", z=np.zeros((5, SIZE), np.float32), label=np.array(["1", "2"]))
+    code, _, err = lowerbound("decode", "cvae", "labels.npz")
+    assert code == 2
+    assert "2 labels for 5 codes" in err
+
+
+def test_transparent_ends_are_laid_on_a_colour(lowerbound, home):
+    test_an_image_file_can_be_an_end(lowerbound, home)
+    from PIL import Image
+
+    Image.new("RGBA", (7, 9), (9, 9, 9, 0)).save("clear.png")
+    Image.new("L", (7, 9), 255).save("white.png")
+    ends = ("--from", "clear.png", "--to", "white.png", "--steps", 2, "--out", "w.npz")
+    assert lowerbound("interpolate", "photos", *ends)[0] == 2
+    assert lowerbound("interpolate", "photos", *ends, "--alpha", "white")[0] == 0
+    z = arrays("w.npz")["z"]
+    np.testing.assert_allclose(z[0], z[1], atol=1e-5)

@@ -31,8 +31,8 @@ def test_colour_keeps_its_channels():
     assert sheet[30, 30].tolist() == [0, 0, 255]
 
 
-def test_small_overshoots_are_clipped_not_wrapped():
-    pixels = torch.tensor([-0.05, 1.05])[:, None, None, None].expand(2, 1, 56, 56)
+def test_overshoots_are_clipped_not_wrapped():
+    pixels = torch.tensor([-3.0, 4.0])[:, None, None, None].expand(2, 1, 56, 56)
     sheet = np.asarray(grid(pixels, columns=2, caption=""))
     assert sheet[20, 20].tolist() == [0, 0, 0]
     assert sheet[20, 90].tolist() == [255, 255, 255]
@@ -40,7 +40,7 @@ def test_small_overshoots_are_clipped_not_wrapped():
 
 def test_values_far_outside_are_scaled_and_it_says_so():
     pixels = torch.tensor([-3.0, 0.5, 4.0])[:, None, None, None].expand(3, 1, 56, 56)
-    sheet = np.asarray(grid(pixels, columns=3, caption="x"))
+    sheet = np.asarray(grid(pixels, columns=3, caption="x", support="real"))
     assert [sheet[20, 20 + 58 * i, 0] for i in range(3)] == [0, 128, 255]
     plain = np.asarray(grid(pixels.clamp(0, 1), columns=3, caption="x"))
     assert sheet.shape[1] > plain.shape[1] or not np.array_equal(sheet[-CAPTION:], plain[-CAPTION:])

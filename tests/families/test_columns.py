@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.distributions import Bernoulli, Categorical, Normal
 
 from lowerbound.core.errors import LowerboundError, UsageError
@@ -45,6 +46,80 @@ def test_the_density_is_that_of_torch_column_by_column():
     found = family()(p).log_prob(x)
     assert found.shape == (K, B)
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)  # floors are stored in float32
+
+
+def one_by_one(sizes, p, scale, x):
+    """Return log p(x), the mean and the variance of each column, read off one after the other."""
+    start, reals, found = 0, iter(scale), []
+    for i, size in enumerate(sizes):
+        part, value = p[..., start : start + max(size, 1)], x[..., i]
+        start += max(size, 1)
+        if size > 1:
+            likely = part.argmax(-1).to(p)
+            found.append((Categorical(logits=part).log_prob(value.long()), likely, torch.full_like(likely, math.nan)))
+            continue
+        one = Normal(part[..., 0], next(reals)) if size == 0 else Bernoulli(logits=part[..., 0])
+        found.append((one.log_prob(value), one.mean, one.variance))
+    return [torch.stack(torch.broadcast_tensors(*column), -1) for column in zip(*found, strict=True)]
+
+
+def inputs_one_by_one(sizes, x, mask):
+    parts = [
+        (F.one_hot(x[:, i].long(), size) if size > 1 else x[:, i, None]) * mask[:, i, None]
+        for i, size in enumerate(sizes)
+    ]
+    return torch.cat([*parts, mask], 1)
+
+
+SOME_SIZES = [tuple(torch.randint(6, (9,), generator=torch.Generator().manual_seed(s)).tolist()) for s in range(8)]
+SOME_SIZES += [(0, 0), (1, 1), (3, 3, 2), (0,), (1,), (2,), (0, 1, 0, 1), (1, 0, 3, 3, 0, 2, 3)]
+
+
+def a_table(sizes):
+    """Return a family with sigmas of its own, parameters `[K, B, ...]` and rows `[B, D]`."""
+    made = Columns(sizes).double()
+    torch.nn.init.normal_(made.log_variance)
+    x = torch.stack([torch.randn(B) if s == 0 else torch.randint(max(s, 2), (B,)) for s in sizes], -1).double()
+    return made, torch.randn(K, B, *made.params, dtype=torch.float64, requires_grad=True), x
+
+
+@pytest.mark.parametrize("sizes", SOME_SIZES, ids=str)
+def test_columns_computed_together_are_those_computed_one_by_one(sizes):
+    made, p, x = a_table(sizes)
+    px = made(p)
+    scale = (made.log_variance.exp() + made.floors.square()).sqrt()
+    logs, mean, variance = one_by_one(sizes, p, scale, x)
+    torch.testing.assert_close(px._log_prob_elements(x), logs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(px.mean, mean, rtol=1e-12, atol=0)
+    torch.testing.assert_close(px.variance, variance, rtol=1e-10, atol=1e-12, equal_nan=True)
+    assert [tuple(part.shape) for part in px.parts] == [(K, B, max(size, 1)) for size in sizes]
+    learned = [p, made.log_variance] if 0 in sizes else [p]
+    mask = (torch.rand(B, len(sizes)) < 0.7).double()
+    ours = torch.autograd.grad(px.log_prob(x, mask).sum(), learned)
+    torch.testing.assert_close(ours, torch.autograd.grad((logs * mask).sum(), learned), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("sizes", SOME_SIZES, ids=str)
+def test_inputs_and_observations_are_those_made_one_by_one(sizes):
+    made, _, x = a_table(sizes)
+    mask = (torch.rand(B, len(sizes)) < 0.7).double()
+    network = ColumnInputs(MLP((width_of(sizes, masked=True),), (2,), hidden=()), sizes, masked=True).double()
+    seen = []
+    network.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network(x, None, mask)
+    assert torch.equal(seen[0], inputs_one_by_one(sizes, x, mask))
+    values, known = made.observations(x, mask)
+    assert torch.equal(values, inputs_one_by_one(sizes, x, torch.ones_like(x))[:, : made.params[0]])
+    assert torch.equal(known, torch.cat([mask[:, i, None].expand(B, max(s, 1)) for i, s in enumerate(sizes)], 1))
+
+
+@pytest.mark.parametrize(("sizes", "discrete"), [((1, 3), True), ((1,), True), ((4,), True), ((1, 0, 3), False)])
+def test_columns_are_discrete_if_none_is_real(sizes, discrete):
+    made = Columns(sizes)
+    assert made.discrete is discrete
+    px = made(torch.zeros(made.params))
+    assert px.log_prob(torch.zeros(len(sizes))).requires_grad is not discrete
+    assert list(made.state_dict()) == ["log_variance"]
 
 
 def test_discrete_columns_sum_to_one():

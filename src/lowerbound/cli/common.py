@@ -186,6 +186,8 @@ def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     """Return rows of the run's own data, or of `options.data`, as the model wants them."""
     spec = spec_of(model)
     if options.data is None or _is_own(folder, options.data):
+        if options.data is not None and options.split is None:
+            say(f"{options.data} is the run's own data: its test rows (--split all for all rows)")
         rows = own_data(folder).split(options.split or "test")
     elif options.data in BUILTIN:
         rows = load_data(options.data, seed=spec.data_seed).split(options.split or "all")

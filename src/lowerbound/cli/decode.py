@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
-from ..core.errors import UsageError
+from ..core.errors import DataError, UsageError
 from ..core.model import VAE
 from ..data.sources import places_in
 from ..explore.figures import grid, sheet_caption
@@ -40,7 +40,13 @@ def command(words: list[str]) -> int:
         say(f"warning: {far} of {len(codes)} codes lie more than 10 standard deviations from the prior's mean")
     path = target(options.out, folder / "samples" / f"decoded-{show}", spec)
     made = model.decode(codes, y, show=show, seed=options.seed)
-    write_examples(path, made, spec, lambda: grid(made, columns=8, caption=sheet_caption("codes", show)), y=classes)
+    write_examples(
+        path,
+        made,
+        spec,
+        lambda: grid(made, columns=8, caption=sheet_caption("codes", show), support=spec.support),
+        y=classes,
+    )
     return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(codes), show=show)
 
 
@@ -48,6 +54,8 @@ def _classes(model: VAE, options: Decode, num: int) -> Tensor | None:
     if options.label is not None or not model.conditional:
         return label_numbers(model, options.label, num)
     labels = read_labels(options.codes)
+    if labels is not None and len(labels) != num:
+        raise DataError(f"{options.codes.name} has {len(labels)} labels for {num} codes", expected="one for each")
     if labels is None:
         raise UsageError("this model is conditional: each code needs a class", fix="say which: --label CLASS")
     return places_in(spec_of(model).classes, labels, options.codes.name)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..core.distribution import Support
 from ..core.errors import CorruptArtifact, DataError, UsageError
 from ..core.record import rebuild
 from ..core.spec import DataSpec
@@ -18,7 +19,7 @@ from ..data.corruptions import CorruptionName, corruption
 from ..data.dataset import SplitName
 from ..data.images import Alpha
 from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoised, mean_se, restoration
-from ..explore.figures import grid
+from ..explore.figures import grid, in_rows
 from ..explore.write import target, to_array, write_examples
 from ..ship.files import read_json
 from .common import RunOptions, open_model, own_data, parse, result, say, wrote
@@ -272,16 +273,12 @@ def write(path: Path, made: Tensor, noisy: Noisy, spec: DataSpec, num: int | Non
     beside = [(name, values) for name, values in rows if name != "denoised" and path.suffix.lower() == ".npz"]
     more = {name: torch.from_numpy(to_array(values, spec)) for name, values in beside}
     sheet = [(name, values[: num or SHOWN]) for name, values in rows]
-    write_examples(path, made, spec, lambda: sheet_of(sheet, noisy.how), y=noisy.rows.y, more=more)
+    write_examples(path, made, spec, lambda: sheet_of(sheet, noisy.how, spec.support), y=noisy.rows.y, more=more)
 
 
-def sheet_of(rows: list[tuple[str, Tensor]], how: str) -> Image.Image:
+def sheet_of(rows: list[tuple[str, Tensor]], how: str, support: Support) -> Image.Image:
     """Return blocks of ten columns with one row for each of these images `[N, C, H, W]`, and a caption saying so."""
-    tiles = []
     columns = min(COLUMNS, len(rows[0][1]))
-    for start in range(0, len(rows[0][1]), columns):
-        for _, images in rows:
-            part = images[start : start + columns]
-            tiles.append(torch.cat([part, part.new_ones(columns - len(part), *part.shape[1:])]))
+    tiles = in_rows([images for _, images in rows], columns)
     names = " above ".join(name for name, _ in rows).replace("denoised", "denoised (mean of p(x|z))")
-    return grid(torch.cat(tiles), columns=columns, caption=f"{names}; input {how}")
+    return grid(tiles, columns=columns, caption=f"{names}; input {how}", support=support)

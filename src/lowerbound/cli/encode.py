@@ -23,15 +23,16 @@ def command(words: list[str]) -> int:
     """Run `lowerbound encode`."""
     options = parse(Encode, words, "encode")
     opened = open_rows(options)
+    path = options.out or opened.folder / "samples" / "codes"
+    path = path if path.suffix else path.with_name(path.name + _suffix(opened.spec))
     codes, rows = encode_rows(opened.model, opened.rows), opened.rows
-    path = options.out or opened.folder / "samples" / f"codes{_suffix(opened.spec)}"
     columns = {
         "index": rows.places.cpu().numpy(),
         "z": codes.mean.flatten(1).numpy(),
         "sd": codes.scale.flatten(1).numpy(),
     }
     if rows.y is not None:
-        columns["label"] = np.asarray(opened.spec.classes)[rows.y.cpu().numpy()]
+        columns["label"] = np.asarray(rows.spec.classes)[rows.y.cpu().numpy()]
     write_values(path, columns)
     size = columns["z"].shape[1]
     following = f"lowerbound decode {options.run} {path}"

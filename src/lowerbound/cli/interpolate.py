@@ -1,6 +1,7 @@
 """`lowerbound interpolate RUN --from A --to B`: examples on the way from one to another."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -39,9 +40,9 @@ def command(words: list[str]) -> int:
     """Run `lowerbound interpolate`."""
     options = parse(Interpolate, words, "interpolate")
     folder, model, spec = open_model(options)
-    numbered = any(word.isdigit() for word in (options.start, options.end))
+    numbered = any(_number(word) is not None for word in (options.start, options.end))
     rows = rows_of(folder, model, options) if numbered else None
-    ends = [_end(word, rows, spec).matching(spec) for word in (options.start, options.end)]
+    ends = [_end(word, rows, spec, options).matching(spec) for word in (options.start, options.end)]
     label = _label(options, model, ends)
     a, b = (encode_rows(model, _of_class(end, label)).mean.flatten() for end in ends)
     codes = interpolate(a, b, options.steps, slerp=options.slerp).unflatten(1, latent_shape(model))
@@ -52,24 +53,42 @@ def command(words: list[str]) -> int:
     caption = sheet_caption(f"from {options.start} to {options.end} on {'an' if way == 'arc' else 'a'} {way}", show)
     path = target(options.out, folder / "samples" / f"interpolation-{way}-{show}", spec)
     write_examples(
-        path, made, spec, lambda: grid(made, columns=COLUMNS, caption=caption), y=classes, more={"z": codes.flatten(1)}
+        path,
+        made,
+        spec,
+        lambda: grid(made, columns=COLUMNS, caption=caption, support=spec.support),
+        y=classes,
+        more={"z": codes.flatten(1)},
     )
     return wrote(path, f"lowerbound traverse {options.run}", as_json=options.json, num=len(made), show=show)
 
 
-def _end(word: str, rows: Dataset | None, spec: DataSpec) -> Dataset:
+def _number(word: str) -> int | None:
+    try:
+        return int(word)
+    except ValueError:
+        return None
+
+
+def _end(word: str, rows: Dataset | None, spec: DataSpec, options: Interpolate) -> Dataset:
     """Return one row: that of a number, or the image at a path.
 
     Raises:
-        UsageError: if there is no such row, or the path holds several images.
+        UsageError: if there is no such row or path, or the path holds several images.
     """
-    if word.isdigit() and rows is not None:
-        if int(word) >= len(rows):
+    number = _number(word)
+    if number is not None and rows is not None:
+        if not 0 <= number < len(rows):
             raise UsageError(
                 f"there is no row {word} among {len(rows)} {rows.split} rows", expected=f"0 to {len(rows) - 1}"
             )
-        return rows.rows(slice(int(word), int(word) + 1))
-    found, notes = load_rows(word, spec)
+        return rows.rows(slice(number, number + 1))
+    if not Path(word).exists():
+        raise UsageError(f"there is no file {word!r}", expected="the number of a row, from 0, or the path of an image")
+    found, notes = load_rows(
+        word, spec, alpha=options.alpha, skip_bad=options.skip_bad,
+        delimiter=options.delimiter, encoding=options.encoding,
+    )  # fmt: skip
     for line in notes:
         say(line)
     if len(found) != 1:

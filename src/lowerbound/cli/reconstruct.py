@@ -48,4 +48,6 @@ def reconstruct(model: VAE, rows: Dataset, path: Path, spec: DataSpec, show: Sho
         made.append(model.reconstruct(seen, batch.y, batch.mask, show=show, seed=seed + i).cpu())
     x, original = torch.cat(made), torch.cat(originals)
     more = {"original": original}
-    return write_examples(path, x, spec, lambda: reconstruction_grid(original, x, show), y=rows.y, more=more)
+    return write_examples(
+        path, x, spec, lambda: reconstruction_grid(original, x, show, support=spec.support), y=rows.y, more=more
+    )

@@ -35,7 +35,7 @@ def command(words: list[str]) -> int:
     if not model.has_density:
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
     made = model.sample(options.num, y, temperature=options.temperature, show=show, seed=options.seed)
-    write_examples(path, made, spec, lambda: sample_grid(made, show), y=classes)
+    write_examples(path, made, spec, lambda: sample_grid(made, show, support=spec.support), y=classes)
     return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
 
 

@@ -56,10 +56,15 @@ def command(words: list[str]) -> int:
     caption = sheet_caption(f"middle {options.reach:.0%} of the prior, one dimension a row", show)
     labels = [f"z{d}" for d in dims]
     write_examples(
-        path, made, spec, lambda: grid(made, columns=options.steps, caption=caption, labels=labels), y=every,
+        path,
+        made,
+        spec,
+        lambda: grid(made, columns=options.steps, caption=caption, support=spec.support, labels=labels),
+        y=every,
         more={"z": codes.flatten(1), "dims": torch.tensor(dims)},
-    )  # fmt: skip
-    say(f"dimensions {', '.join(map(str, dims))}, {options.steps} values each")
+    )
+    of_class = "" if classes is None else f", class {spec.classes[int(classes[0])]}"
+    say(f"dimensions {', '.join(map(str, dims))}, {options.steps} values each{of_class}")
     return wrote(path, f"lowerbound manifold {options.run}", as_json=options.json, dims=list(dims), steps=options.steps)
 
 

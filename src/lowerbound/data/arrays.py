@@ -143,23 +143,20 @@ def _scale_of(x: Tensor) -> int:
     return 255 if int(x.max()) > 1 else 1
 
 
-def given_rows(x: Any, like: DataSpec, name: str = "tensor") -> Dataset:
+def given_rows(x: Any, like: DataSpec, name: str = "tensor", *, scale: int | None = None) -> Dataset:
     """Return a tensor or array of examples of the kind `like` describes, without labels, as a split called "test".
 
-    Whole numbers are stored values, as the training rows were; floats are in model units.
+    Whole numbers are stored values, as the training rows were, unless `scale` says which of them means 1; floats are in
+    model units.
 
     Raises:
         DataError: if values are not finite or in other units than the training rows, or there are none.
     """
-    whole = _is_whole(x)
     rows = _tensor(x, f"the {name}")
     if rows.ndim < 2 or 0 in rows.shape:
         raise DataError(f"the {name} has shape {tuple(rows.shape)}", expected="1 example or more, of 1 value or more")
-    scale = 1
-    if like.kind == "image" and whole and like.resolution:
-        scale = round(1 / like.resolution)
-    elif like.kind == "image" and rows.dtype == torch.uint8:
-        scale = _scale_of(rows)
+    if scale is None:
+        scale = _scale_like(rows, like, whole=_is_whole(x))
     rows = _stored(rows, like.kind, like.layout if tuple(rows.shape[1:]) != like.shape else "chw", scale, f"the {name}")
     support: Support = like.support if like.columns else "unit" if scale != 1 else _support(rows, like.kind)
     if like.kind == "image" and like.support != "real" and support == "real":
@@ -172,6 +169,12 @@ def given_rows(x: Any, like: DataSpec, name: str = "tensor") -> Dataset:
     shape = tuple(rows.shape[1:])
     spec = replace(like, name=name, shape=shape, support=support, size=len(rows), classes=(), binarize=protocol)
     return Dataset(rows, None, spec, "test", scale)
+
+
+def _scale_like(rows: Tensor, like: DataSpec, *, whole: bool) -> int:
+    if like.kind == "image" and whole and like.resolution:
+        return round(1 / like.resolution)
+    return _scale_of(rows) if like.kind == "image" and rows.dtype == torch.uint8 else 1
 
 
 def _is_whole(x: Any) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from ..core.spec import DataSpec
-from .arrays import given_rows
+from .arrays import given_rows, seen_scale_of
 from .columns import refuse_bad_cells
 from .dataset import Dataset
 from .sources import Found, Table, places_in
@@ -49,7 +49,7 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
     """
     if like.columns:
         return _columns(found, like)
-    rows = given_rows(found.x, like, f"array of {found.name}")
+    rows = given_rows(found.x, like, _called(found), scale=_scale(found))
     rows = replace(rows, spec=replace(rows.spec, name=found.name, form=found.form), split="all")
     notes = found.notes
     if found.y is not None and like.classes:
@@ -59,11 +59,22 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
         else:
             notes = (*notes, f"the labels of {found.name} are none of the model's classes: left out")
     if shown is not None:
-        seen = given_rows(found.paired(shown), like, f"array of {shown.name}")
+        seen = given_rows(found.paired(shown), like, _called(shown), scale=_scale(shown))
+        if seen.scale != 1 and shown.form != "images":
+            seen = replace(seen, scale=seen_scale_of(seen.x, seen.scale))
         if seen.spec.shape != rows.spec.shape:
             raise DataError(f"what is seen has shape {seen.spec.shape}", expected=f"{rows.spec.shape}")
         rows = replace(rows, seen=seen.x, seen_scale=seen.scale)
     return rows, notes
+
+
+def _called(found: Found) -> str:
+    return f"{'images' if found.form == 'images' else 'array'} of {found.name}"
+
+
+def _scale(found: Found) -> int | None:
+    """Return 255 for image files, whatever the model's own data counted to; None leaves it to these."""
+    return 255 if found.form == "images" else None
 
 
 def _with(spec: DataSpec, like: DataSpec) -> DataSpec:

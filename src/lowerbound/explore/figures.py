@@ -8,6 +8,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..core.distribution import Support
 from ..core.errors import ShapeError
 from ..core.model import Show
 
@@ -26,18 +27,20 @@ def grid(
     *,
     columns: int,
     caption: str,
+    support: Support = "unit",
     gap: int = GAP,
     labels: Sequence[str] = (),
 ) -> Image.Image:
     """Return images as tiles on a sheet, row by row, above a caption.
 
-    Values are shown from 0 to 1; images that leave this range by more than a tenth are scaled to their own, and the
-    caption says so.
+    Values are shown from 0 to 1 and clipped there; images of real values that leave this range are scaled to their own,
+    and the caption says so.
 
     Args:
         images: what to show.
         columns: tiles in a row.
         caption: what they are.
+        support: where the values of such images lie.
         gap: pixels between tiles.
         labels: a text left of each row, if any.
 
@@ -47,7 +50,9 @@ def grid(
     count, channels, height, width = images.shape
     if channels not in (1, 3):
         raise ShapeError(f"images with {channels} channels cannot be drawn", expected="1 (grey) or 3 (colour)")
-    images, note = _in_range(images.detach().cpu().float())
+    images, note = images.detach().cpu().float(), ""
+    if support == "real":
+        images, note = _in_range(images)
     factor = max(1, ceil(TILE / min(height, width)))
     big = (images.clamp(0, 1) * 255).round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     step_y, step_x = factor * height + gap, factor * width + gap
@@ -68,10 +73,11 @@ def grid(
 
 
 def _in_range(images: Tensor) -> tuple[Tensor, str]:
-    """Return images in [0, 1] and what was done to them; small overshoots of a decoder's mean are clipped."""
-    low, high = float(images.min()), float(images.max())
-    if low >= -0.1 and high <= 1.1:
+    """Return images in [0, 1] and what was done to them."""
+    known = images[torch.isfinite(images)]
+    if not known.numel() or (float(known.min()) >= 0 and float(known.max()) <= 1):
         return images, ""
+    low, high = float(known.min()), float(known.max())
     return (images - low) / max(high - low, 1e-12), f" (values {low:.3g} to {high:.3g}, scaled for show)"
 
 
@@ -80,9 +86,11 @@ def sheet_caption(what: str, show: Show) -> str:
     return f"{what}: {WHAT[show]}"
 
 
-def sample_grid(samples: Float[Tensor, "N C H W"], show: Show, *, columns: int = 8) -> Image.Image:
+def sample_grid(
+    samples: Float[Tensor, "N C H W"], show: Show, *, columns: int = 8, support: Support = "unit"
+) -> Image.Image:
     """Return samples on a sheet; the caption says whether it shows means or draws."""
-    return grid(samples, columns=columns, caption=sheet_caption("samples: z from the prior", show))
+    return grid(samples, columns=columns, caption=sheet_caption("samples: z from the prior", show), support=support)
 
 
 def in_rows(pairs: Sequence[Float[Tensor, "N C H W"]], columns: int) -> Float[Tensor, "M C H W"]:
@@ -97,8 +105,13 @@ def in_rows(pairs: Sequence[Float[Tensor, "N C H W"]], columns: int) -> Float[Te
 
 
 def reconstruction_grid(
-    originals: Float[Tensor, "N C H W"], reconstructions: Float[Tensor, "N C H W"], show: Show, *, columns: int = 10
+    originals: Float[Tensor, "N C H W"],
+    reconstructions: Float[Tensor, "N C H W"],
+    show: Show,
+    *,
+    columns: int = 10,
+    support: Support = "unit",
 ) -> Image.Image:
     """Return rows of originals, each above the row of their reconstructions."""
     caption = f"originals above their reconstructions: {WHAT[show]} at the mean of q(z|x)"
-    return grid(in_rows((originals, reconstructions), columns), columns=columns, caption=caption)
+    return grid(in_rows((originals, reconstructions), columns), columns=columns, caption=caption, support=support)

@@ -135,7 +135,7 @@ def manifold(
     check_dims(dims, len(prior_mean))
     if len(dims) != 2 or dims[0] == dims[1]:
         raise UsageError(f"a manifold cannot show the dimensions {dims}", expected="two different ones")
-    moved = quantiles(steps, 1 - 1 / steps)
+    moved = quantiles(steps, 1 - 1 / max(steps, 2))
     codes = prior_mean.repeat(steps, steps, 1)
     codes[:, :, dims[0]] = prior_mean[dims[0]] + prior_scale[dims[0]] * moved
     codes[:, :, dims[1]] = (prior_mean[dims[1]] + prior_scale[dims[1]] * moved.flip(0))[:, None]

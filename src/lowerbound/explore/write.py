@@ -174,12 +174,15 @@ def read_codes(path: Path, shape: tuple[int, ...]) -> Tensor:
     size = int(np.prod(shape))
     table = path.suffix.lower() in (".csv", ".parquet")
     values = _code_columns(path, size) if table else _code_array(path)
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{path.name} holds texts", expected="codes, which are numbers")
     if values.shape[0] == 0 or values.size != values.shape[0] * size:
         raise DataError(f"{path.name} holds codes of shape {values.shape}", expected=f"[N, {size}]")
-    bad = int((~np.isfinite(values)).sum())
+    codes = torch.from_numpy(np.ascontiguousarray(values, np.float64).copy()).float().reshape(-1, *shape)
+    bad = int((~torch.isfinite(codes)).sum())
     if bad:
-        raise DataError(f"{path.name} has {bad} codes that are not finite", expected="numbers")
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32).copy()).reshape(-1, *shape)
+        raise DataError(f"{path.name} has {bad} codes that are not finite", expected="numbers that fit float32")
+    return codes
 
 
 def _code_array(path: Path) -> np.ndarray:
@@ -200,7 +203,11 @@ def _code_columns(path: Path, size: int) -> np.ndarray:
     lost = [name for name in wanted if name not in table.column_names]
     if lost:
         raise DataError(f"{path.name} has no column {lost[0]}", expected=f"z0 to z{size - 1}")
-    return np.stack([table.column(name).to_numpy().astype(np.float64) for name in wanted], 1)
+    columns = [table.column(name).to_numpy() for name in wanted]
+    text = [name for name, column in zip(wanted, columns, strict=True) if column.dtype.kind not in "biuf"]
+    if text:
+        raise DataError(f"column {text[0]} of {path.name} holds other things than numbers", expected="codes")
+    return np.stack([column.astype(np.float64) for column in columns], 1)
 
 
 def _make(folder: Path) -> None:
@@ -220,6 +227,11 @@ def read_labels(path: Path) -> list[str] | None:
         held = read_npz(path)
         return None if "label" not in held else [str(v) for v in held["label"].tolist()]
     if suffix in (".csv", ".parquet"):
-        table = read_table(path)
-        return None if "label" not in table.column_names else [str(v) for v in table.column("label").to_pylist()]
+        table = read_table(path, texts=("label",))
+        if "label" not in table.column_names:
+            return None
+        labels = table.column("label").to_pylist()
+        if None in labels:
+            raise DataError(f"{path.name} has {labels.count(None)} empty labels", expected="a class for each code")
+        return [str(v) for v in labels]
     return None

@@ -1,5 +1,7 @@
 """What a network sees of a table: categories one-hot, and which cells are observed."""
 
+from itertools import groupby
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +39,8 @@ class ColumnInputs(Network):
     def __init__(self, network: Network, sizes: tuple[int, ...], *, masked: bool = False) -> None:
         super().__init__()
         self.network, self.sizes, self.reads_mask = network, tuple(sizes), masked
+        # neighbours of one width go through one kernel: a kernel for each column would cost a wide table its speed
+        self.runs = [(width, len(list(run))) for width, run in groupby(max(size, 1) for size in self.sizes)]
         self.in_shape, self.out_shape, self.condition = (len(sizes),), network.out_shape, network.condition
 
     def start_at(self, bias: Tensor) -> None:
@@ -47,9 +51,10 @@ class ColumnInputs(Network):
         """Map rows `[N, D]`, labels `[N, C]` if conditional, and a mask `[N, D]` to `[N, *out_shape]`."""
         self.check(x, y)
         known = torch.ones_like(x) if mask is None else mask.to(x.dtype)
+        counts = [count for _, count in self.runs]
         parts = [
-            F.one_hot(x[:, i].long(), size) * known[:, i, None] if size > 1 else x[:, i, None] * known[:, i, None]
-            for i, size in enumerate(self.sizes)
+            (F.one_hot(part.long(), width) * seen[..., None]).flatten(1) if width > 1 else part * seen
+            for (width, _), part, seen in zip(self.runs, x.split(counts, 1), known.split(counts, 1), strict=True)
         ]
         if self.reads_mask:
             parts.append(known)
