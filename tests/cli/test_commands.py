@@ -137,7 +137,7 @@ MISTAKES = {
     "no data": (("train", "vae"), 2, "--data"),
     "unknown data": (("train", "vae", "--data", "digit"), 2, "did you mean digits?"),
     "misspelt option": (("train", "vae", "--data", "digits", "--latent-dm", "2"), 2, "--latent-dim"),
-    "latent size 0": (("train", "vae", "--data", "digits", "--latent-dim", "0"), 2, "whole numbers above 0"),
+    "latent size 0": (("train", "vae", "--data", "digits", "--latent-dim", "0"), 2, "latent_dim cannot be 0"),
     "latent size 3.5": (("train", "vae", "--data", "digits", "--latent-dim", "3.5"), 2, "3.5"),
     "negative beta": (("train", "beta_vae", "--data", "digits", "--beta", "-1"), 2, "beta cannot be -1"),
     "negative epochs": (("train", "vae", "--data", "digits", "--epochs", "-1"), 2, "epochs cannot be -1"),

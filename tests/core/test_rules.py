@@ -1,5 +1,7 @@
 """Each rule refuses by its name and with its reason, and parts that fit are not refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,8 +39,11 @@ def binary(**options):
     return from_arrays(np.random.default_rng(1).integers(0, 2, (20, 5, 4)), **options).spec
 
 
-def mixed():
-    columns = (Column("size", "numeric", "double"), Column("city", "category", "string", categories=("a", "b", "c")))
+def mixed(*, missing=False):
+    columns = (
+        Column("size", "numeric", "double", missing=missing),
+        Column("city", "category", "string", categories=("a", "b", "c")),
+    )
     return DataSpec("people", (2,), "table", "mixed", 20, binarize="none", columns=columns)
 
 
@@ -60,6 +65,9 @@ BROKEN = {
     "point likelihood": lambda: assemble(binary(), Delta(SHAPE), Normal((LATENT,)), ELBO()),
     "discrete posterior x density": lambda: assemble(binary(), Bernoulli(SHAPE), Bernoulli((LATENT,)), ELBO()),
     "corruption x categories": lambda: recipes.denoising_vae(mixed(), latent_dim=LATENT, hidden=(7,)),
+    "missing cells x encoder": lambda: assemble(
+        replace(mixed(missing=True), support="real"), SharedNormal((2,)), Normal((LATENT,)), ELBO()
+    ),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 

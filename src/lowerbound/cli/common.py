@@ -50,7 +50,7 @@ class RowsOptions(RunOptions):
     data: str | None = None
     """Other data than the run's own: a name or a path, read as the run's own were."""
     split: SplitName | None = None
-    """Which rows: train, valid, test or all (default: test of the run's own data, all of other data)."""
+    """Which rows: train, valid, test or all (default: all rows of --data; without it the run's own test rows)."""
     seen: str | None = None
     """What the encoder sees of the same examples, of a model trained on pairs."""
     alpha: Alpha = "refuse"
@@ -69,8 +69,9 @@ class ShownOptions:
 
     show: Show | None = None
     """The mean of p(x|z), or a draw from it (default: the mean; where rows of a table are sampled, a draw)."""
-    out: Path | None = None
-    """File to write: .png, .npz, .csv or .parquet, or a folder for one PNG each (default: samples/ in the run)."""
+    out: str | None = None
+    """File to write: .png, .npz, .csv or .parquet; or a folder, ending in /, for one PNG each (default: samples/ in the
+    run)."""
 
 
 @dataclass(frozen=True)
@@ -185,17 +186,32 @@ def spec_of(model: VAE) -> DataSpec:
 def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     """Return rows of the run's own data, or of `options.data`, as the model wants them."""
     spec = spec_of(model)
-    if options.data is None or _is_own(folder, options.data):
-        if options.data is not None and options.split is None:
-            say(f"{options.data} is the run's own data: its test rows (--split all for all rows)")
+    if options.data is None:
         rows = own_data(folder).split(options.split or "test")
+    elif _is_own(folder, options):
+        if options.split is None:
+            say(f"{options.data} is what the run was trained on: all its rows (--split test for those held out)")
+        rows = own_data(folder).split(options.split or "all")
     elif options.data in BUILTIN:
         rows = load_data(options.data, seed=spec.data_seed).split(options.split or "all")
     else:
         rows = _new_rows(options, spec)
     if len(rows) == 0:
         raise DataError(f"{rows.spec.name} has 0 {rows.split} examples", expected="another --split")
+    if spec.paired and rows.seen is None:
+        say(f"warning: {spec.name} was trained on pairs: the encoder sees {rows.spec.name} itself, or say --seen PATH")
+    check_labels(model, rows)
     return rows.matching(spec).to(model.device)
+
+
+def check_labels(model: VAE, rows: Dataset) -> None:
+    """Raise DataError if a conditional model would have to do without labels."""
+    if model.conditional and rows.y is None:
+        raise DataError(
+            f"{rows.spec.name} has no labels, and this model gives p(x|y)",
+            expected="a label for each row",
+            fix="put images into one folder for each class; arrays beside y in an .npz; tables with the label's column",
+        )
 
 
 def _new_rows(options: RowsOptions, spec: DataSpec) -> Dataset:
@@ -223,9 +239,12 @@ def _origin(folder: Path) -> dict[str, Any] | None:
     return origin if isinstance(origin, dict) else None
 
 
-def _is_own(folder: Path, source: str) -> bool:
-    origin = _origin(folder)
-    return origin is not None and origin.get("source") in (source, str(Path(source).resolve()))
+def _is_own(folder: Path, options: RowsOptions) -> bool:
+    """Tell whether the rows that the options name are those the run was trained on."""
+    origin, source = _origin(folder), options.data
+    if origin is None or source is None or origin.get("source") not in (source, str(Path(source).resolve())):
+        return False
+    return options.seen is None or str(Path(options.seen).resolve()) == origin.get("seen")
 
 
 def own_data(folder: Path) -> Data:

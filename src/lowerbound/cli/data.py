@@ -21,6 +21,7 @@ PATHS = (
     "a .npy or .npz file of arrays",
     "an IDX file, or a folder of them with MNIST's names",
 )
+CONV_FROM = 24  # pixels of the smaller side
 SMALL: dict[str, Any] = {"hidden": (4,), "channels": (2,), "latent_dim": 1}  # for models that are built to be refused
 
 
@@ -56,7 +57,7 @@ def command(words: list[str]) -> int:
         result("\n".join(_fit_lines(fits)))
     for line in data.warnings + tuple(w for w in facts.warnings if w not in data.warnings):
         say(f"warning: {line}")
-    say(f"next:  lowerbound train {_recommended(fits)} --data {shlex.join(_again(words, options.source))}")
+    say(f"next:  lowerbound train {_recommended(fits, data.spec)} --data {shlex.join(_again(words, options.source))}")
     return 0
 
 
@@ -178,9 +179,10 @@ def _word(text: str) -> str:
     return text if plain else repr(text[:40])
 
 
-def _recommended(fits: dict[str, str | None]) -> str:
-    """Return the recipe to begin with."""
-    first = ("vae", "gaussian_vae", *fits)
+def _recommended(fits: dict[str, str | None], spec: DataSpec) -> str:
+    """Return the recipe to begin with: convolutions for images that are not tiny."""
+    large = spec.kind == "image" and min(spec.shape[1:]) >= CONV_FROM
+    first = (*(("conv_vae",) if large else ()), "vae", "gaussian_vae", *fits)
     return next((name for name in first if name in fits and fits[name] is None), "RECIPE")
 
 

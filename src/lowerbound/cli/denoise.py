@@ -22,8 +22,7 @@ from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoise
 from ..explore.figures import grid, in_rows
 from ..explore.write import target, to_array, write_examples
 from ..ship.files import read_json
-from .common import RunOptions, open_model, own_data, parse, result, say, wrote
-from .score import check_labels
+from .common import RunOptions, check_labels, open_model, own_data, parse, result, say, wrote
 
 SHOWN = 20
 COLUMNS = 10
@@ -58,8 +57,9 @@ class Denoise(RunOptions):
     """What separates the cells of a CSV file (default: found out)."""
     encoding: str = "utf-8"
     """Of a CSV file."""
-    out: Path | None = None
-    """File to write: .png, .npz, .csv or .parquet, or a folder for one PNG each (default: samples/ in the run)."""
+    out: str | None = None
+    """File to write: .png, .npz, .csv or .parquet; or a folder, ending in /, for one PNG each (default: samples/ in the
+    run)."""
 
 
 @dataclass(frozen=True)

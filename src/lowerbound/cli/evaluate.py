@@ -24,11 +24,12 @@ def command(words: list[str]) -> int:
     check_samples(options.num_samples)
     opened = open_rows(options)
     rows, folder = opened.rows, opened.folder
-    say(f"{folder.name}: {len(rows):,} {rows.split} examples of {rows.spec.name}, K = {options.num_samples}")
+    split = "" if rows.split == "all" else f" {rows.split}"
+    say(f"{folder.name}: {len(rows):,}{split} examples of {rows.spec.name}, K = {options.num_samples}")
     numbers = evaluate(opened.model, rows, num_samples=options.num_samples, seed=options.seed, units=options.units)
     (folder / "eval").mkdir(exist_ok=True)
     name = rows.split if options.data is None else f"{rows.spec.name}-{rows.split}"
-    path = folder / "eval" / f"{name}.json"
+    path = folder / "eval" / f"{name}{'' if options.units == 'data' else '-model-units'}.json"
     write_json(path, numbers.to_json())
     show(numbers, as_json=options.json)
     saved(path, f"lowerbound sample {options.run}")
@@ -40,4 +41,6 @@ def show(numbers: Evaluation, *, as_json: bool) -> None:
     if as_json:
         result_json(numbers.to_json())
     else:
-        result(f"{numbers}\nsplit {numbers.split}, binarisation {numbers.binarisation}, seed {numbers.seed}")
+        facts = f"split {numbers.split}, binarisation {numbers.binarisation}, seed {numbers.seed}"
+        weighted = ", weighted by the rows' weights" if numbers.weighted else ""
+        result(f"{numbers}\n{facts}, {numbers.units} units{weighted}")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..core.errors import UsageError
 from ..core.recipe import RECIPES
 from ..ship.files import write_text
 from ..train import find_run
@@ -36,6 +37,8 @@ def command(words: list[str]) -> int:
         result(to_yaml(chosen).rstrip())
         say("next:  lowerbound train --config FILE")
     else:
+        if options.out.is_dir():
+            raise UsageError(f"{options.out} is a folder", expected="a file to write, such as options.yaml")
         write_text(options.out, to_yaml(chosen))
         saved(options.out, f"lowerbound train --config {options.out}")
     return 0

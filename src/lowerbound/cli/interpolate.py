@@ -44,7 +44,7 @@ def command(words: list[str]) -> int:
     rows = rows_of(folder, model, options) if numbered else None
     ends = [_end(word, rows, spec, options).matching(spec) for word in (options.start, options.end)]
     label = _label(options, model, ends)
-    a, b = (encode_rows(model, _of_class(end, label)).mean.flatten() for end in ends)
+    a, b = (encode_rows(model, _of_class(end, label, spec)).mean.flatten() for end in ends)
     codes = interpolate(a, b, options.steps, slerp=options.slerp).unflatten(1, latent_shape(model))
     classes = None if label is None else torch.full((len(codes),), label)
     y, show = None if classes is None else one_hot(model, classes), options.show or "mean"
@@ -110,8 +110,8 @@ def _label(options: Interpolate, model: VAE, ends: list[Dataset]) -> int | None:
     return own[0]
 
 
-def _of_class(end: Dataset, label: int | None) -> Dataset:
-    if label is None:
+def _of_class(end: Dataset, label: int | None, spec: DataSpec) -> Dataset:
+    """Return an end with a class for the encoder: its own, or the one that is decoded with."""
+    if label is None or end.y is not None:
         return end
-    y = torch.full((1,), label) if end.y is None else end.y
-    return replace(end, y=y)
+    return replace(end, y=torch.full((1,), label, device=end.x.device), spec=replace(end.spec, classes=spec.classes))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from ..core.model import VAE, Show
 from ..core.spec import DataSpec
@@ -46,8 +47,11 @@ def reconstruct(model: VAE, rows: Dataset, path: Path, spec: DataSpec, show: Sho
         originals.append(batch.x.cpu())
         seen = batch.x if batch.seen is None else batch.seen
         made.append(model.reconstruct(seen, batch.y, batch.mask, show=show, seed=seed + i).cpu())
-    x, original = torch.cat(made), torch.cat(originals)
-    more = {"original": original}
-    return write_examples(
-        path, x, spec, lambda: reconstruction_grid(original, x, show, support=spec.support), y=rows.y, more=more
-    )
+    x, original, seen = torch.cat(made), torch.cat(originals), rows.seen_values()
+
+    def sheet() -> Image.Image:
+        shown = None if seen is None else seen.cpu()
+        binarized = rows.spec.binarized
+        return reconstruction_grid(original, x, show, seen=shown, binarized=binarized, support=spec.support)
+
+    return write_examples(path, x, spec, sheet, y=rows.y, more={"original": original})

@@ -1,6 +1,7 @@
 """`lowerbound sample RUN`: new examples from the prior."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor
@@ -29,13 +30,16 @@ def command(words: list[str]) -> int:
     options = parse(Sample, words, "sample")
     folder, model, spec = open_model(options)
     show = default_show(options.show, spec)
-    path = target(options.out, folder / "samples" / f"samples-{show}", spec)
+    drawn = [f"class {options.label}"] if options.label is not None else []
+    drawn += [f"temperature {options.temperature:g}"] if options.temperature != 1 else []
+    name = "-".join(["samples", show, *(part.split(" ", 1)[1].replace("/", "_") for part in drawn)])
+    path = target(options.out, folder / "samples" / name, spec)
     classes = label_numbers(model, options.label, options.num)
     y = None if classes is None else one_hot(model, classes)
     if not model.has_density:
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
     made = model.sample(options.num, y, temperature=options.temperature, show=show, seed=options.seed)
-    write_examples(path, made, spec, lambda: sample_grid(made, show, support=spec.support), y=classes)
+    write_examples(path, made, spec, lambda: sample_grid(made, show, drawn=drawn, support=spec.support), y=classes)
     return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
 
 
@@ -51,7 +55,9 @@ def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:
             raise UsageError("this model is not conditional: it cannot draw a class", fix="train cvae, or drop --label")
         return None
     if label is not None and label not in spec.classes:
-        raise UsageError(f"there is no class {label!r} in {spec.name}", expected=", ".join(spec.classes))
+        near = get_close_matches(label, spec.classes, 1)
+        fix = f"did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no class {label!r} in {spec.name}", expected=", ".join(spec.classes[:50]), fix=fix)
     if label is not None:
         return torch.full((max(num, 0),), spec.classes.index(label))
     return torch.arange(max(num, 0)) % spec.num_classes

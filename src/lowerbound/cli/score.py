@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data.dataset import Dataset
 from ..evaluation import score
@@ -40,9 +40,9 @@ def command(words: list[str]) -> int:
     path = None if options.out is None else values_file(options.out)
     opened = open_rows(options)
     model, rows = opened.model, opened.rows
-    check_labels(model, rows)
     path = path or opened.folder / "samples" / "scores.csv"
-    say(f"{opened.folder.name}: {len(rows):,} {rows.split} examples of {rows.spec.name}")
+    split = "" if rows.split == "all" else f" {rows.split}"
+    say(f"{opened.folder.name}: {len(rows):,}{split} examples of {rows.spec.name}")
     names, facts = score_rows(model, rows, options)
     write_values(path, {"index": rows.places.cpu().numpy(), **names, **_labels(rows)})
     return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), **facts)
@@ -100,13 +100,3 @@ def values_file(out: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
         raise UsageError(f"scores cannot be written to {str(out)!r}", expected=f"a file: {', '.join(SUFFIXES)}")
     return path
-
-
-def check_labels(model: VAE, rows: Dataset) -> None:
-    """Raise DataError if a conditional model would have to do without labels."""
-    if model.conditional and rows.y is None:
-        raise DataError(
-            f"{rows.spec.name} has no labels, and this model gives p(x|y)",
-            expected="a label for each row",
-            fix="put images into one folder for each class; arrays beside y in an .npz; tables with the label's column",
-        )

@@ -118,12 +118,14 @@ def defaults_of(name: str) -> dict[str, Any]:
 def finish(run: Run) -> int:
     """Print what came out, where it is and the next command; return the exit code."""
     scores = [e for e in run.history if e["split"] == "valid"] or run.history
-    objective = run.recipe.objective
-    if scores:
-        sign = -1 if objective.maximize else 1
-        best = min(scores, key=lambda e: sign * e[objective.monitor])
-        terms = "  ".join(f"{k} {best[k]:.2f}" for k in ("elbo", "distortion", "rate") if best.get(k) is not None)
-        result(f"best epoch {best['epoch']} ({best['split']}): {terms} (nats for each example)")
+    monitor = run.recipe.objective.monitor
+    kept = next((e for e in scores if e["epoch"] == run.best_epoch), None)
+    scale = "" if run.recipe.spec.log_scale is None else ", in the model's standardised units"
+    if kept is not None:
+        terms = "  ".join(f"{k} {kept[k]:.2f}" for k in ("elbo", "distortion", "rate") if kept.get(k) is not None)
+        result(f"best epoch {kept['epoch']} ({kept['split']}): {terms} (nats for each example{scale})")
+    elif run.best_epoch:
+        result(f"no better epoch: the weights of epoch {run.best_epoch} are kept ({monitor} {run.best:.2f}{scale})")
     if run.status == "stopped":
         say("stopped by a signal; the state of training was saved")
     if run.folder is not None:

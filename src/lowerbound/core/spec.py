@@ -79,6 +79,7 @@ class DataSpec:
         weight: name of the column the row weights came from.
         layout: axes of one image where it came from: "chw", "hwc", or "hw" without a channel axis.
         form: what the data came as; the form in which new ones are written.
+        paired: True if the encoder was shown other values than those that are scored.
     """
 
     name: str
@@ -95,6 +96,7 @@ class DataSpec:
     weight: str | None = None
     layout: Layout = "chw"
     form: Form = "arrays"
+    paired: bool = False
 
     @property
     def dims(self) -> int:

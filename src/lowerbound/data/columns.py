@@ -43,7 +43,7 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
     fitted, notes = fit_columns(columns, cells, plan.train.numpy())
     if not standardize:
         fitted = tuple(replace(c, offset=0.0, scale=1.0, constant=False) for c in fitted)
-        notes = ()  # they tell of constant columns being kept out
+        notes = tuple(_wide(cells, fitted, plan.train.numpy()))  # not those that tell of constants being kept out
     notes = (*notes, *_unlearned(cells, fitted, plan.train.numpy()))
     # of all rows: a cell missing in a row held out must not meet a model that knows no mask
     anywhere = (cells.observed.sum(axis=0) < len(cells.observed)).tolist()
@@ -55,6 +55,19 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
     x, observed = to_model(cells, fitted)
     check_range(torch.from_numpy(x), "table", "real", "the table")
     return Fitted(torch.from_numpy(x), torch.from_numpy(observed) if lost else None, fitted, notes)
+
+
+def _wide(cells: "Cells", columns: tuple[Column, ...], train: np.ndarray) -> list[str]:
+    """Return the real columns whose spread is far from 1, which training takes badly."""
+    lines = []
+    for place, column in enumerate(columns):
+        known = cells.values[train, place][cells.observed[train, place]]
+        spread = float(known.std()) if column.real and known.size else 1.0
+        if spread and not 0.01 <= spread <= 100:
+            lines.append(
+                f"warning: column {column.name!r} has a spread of {spread:.3g}: training wants about 1, standardise it"
+            )
+    return lines
 
 
 def _unlearned(cells: "Cells", columns: tuple[Column, ...], train: np.ndarray) -> tuple[str, ...]:

@@ -269,8 +269,14 @@ def _bad(folder: Path, file: str, reason: str, fix: str = "replace the file") ->
     )
 
 
+_SIGNS = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "WebP", b"GIF8": "GIF", b"BM": "BMP"}
+
+
 def _reason(error: BaseException, start: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
+        known = next((name for sign, name in _SIGNS.items() if start.startswith(sign)), None)
+        if known is not None:
+            return f"it is a damaged {known} image"
         found = f"it starts with {start!r}" if start else "it is empty"
         return f"it is no PNG, JPEG, WebP, BMP, GIF or TIFF image: {found}"
     if isinstance(error, Image.DecompressionBombError):

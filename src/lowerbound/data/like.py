@@ -86,7 +86,7 @@ def _columns(found: Found, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
 
     if like.form != "arrays":
         raise DataError(
-            f"{found.name} has no column names, the model reads columns by name",
+            f"{found.name} holds {'images' if found.kind == 'image' else 'an array'}, the model reads columns by name",
             expected="a CSV or Parquet file with " + ", ".join(c.name for c in like.columns[:20]),
         )
     if found.x.ndim != 2 or found.x.shape[1] != len(like.columns):

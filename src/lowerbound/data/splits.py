@@ -84,7 +84,7 @@ def make_data(
     notes: tuple[str, ...] = (),
 ) -> Data:
     """Return `Data` of rows split by `plan`, or with the given test rows; weights are made 1 on average in training."""
-    spec = replace(spec, size=len(plan.train))
+    spec = replace(spec, size=len(plan.train), paired=rows.seen is not None)
     _check_weights(rows.weight, plan)
     weight = None if rows.weight is None else (rows.weight / rows.weight[plan.train].mean()).float()
     whole = Dataset(

@@ -116,7 +116,9 @@ def _no_examples(path: Path) -> DataError:
 def _not_encoded(path: Path, encoding: str, column: str = "") -> DataError:
     what = f"column {shown(column)} of {path.name}" if column else path.name
     label = "UTF-8" if _is_utf8(encoding) else encoding
-    fix = "give its encoding, e.g. --encoding latin-1" if label == "UTF-8" else "give another --encoding"
+    fix = "give another --encoding"
+    if label == "UTF-8":
+        fix = "give its encoding: --encoding gb18030 (Chinese), cp1252 (Western European), shift_jis, ..."
     return DataError(f"{what} is not {label}", where=str(path), fix=fix)
 
 

@@ -87,10 +87,16 @@ def sheet_caption(what: str, show: Show) -> str:
 
 
 def sample_grid(
-    samples: Float[Tensor, "N C H W"], show: Show, *, columns: int = 8, support: Support = "unit"
+    samples: Float[Tensor, "N C H W"],
+    show: Show,
+    *,
+    columns: int = 8,
+    drawn: Sequence[str] = (),
+    support: Support = "unit",
 ) -> Image.Image:
-    """Return samples on a sheet; the caption says whether it shows means or draws."""
-    return grid(samples, columns=columns, caption=sheet_caption("samples: z from the prior", show), support=support)
+    """Return samples on a sheet; the caption says whether it shows means or draws, and `drawn` of what."""
+    caption = sheet_caption(", ".join(["samples: z from the prior", *drawn]), show)
+    return grid(samples, columns=columns, caption=caption, support=support)
 
 
 def in_rows(pairs: Sequence[Float[Tensor, "N C H W"]], columns: int) -> Float[Tensor, "M C H W"]:
@@ -110,8 +116,15 @@ def reconstruction_grid(
     show: Show,
     *,
     columns: int = 10,
+    seen: Float[Tensor, "N C H W"] | None = None,
+    binarized: bool = False,
     support: Support = "unit",
 ) -> Image.Image:
-    """Return rows of originals, each above the row of their reconstructions."""
-    caption = f"originals above their reconstructions: {WHAT[show]} at the mean of q(z|x)"
-    return grid(in_rows((originals, reconstructions), columns), columns=columns, caption=caption, support=support)
+    """Return rows of originals, each above the row of their reconstructions; above both what the encoder saw, if given."""
+    columns = min(columns, len(originals))
+    what = "originals (pixels made 0/1)" if binarized else "originals"
+    given = "x" if seen is None else "what is seen"
+    caption = f"{what} above their reconstructions: {WHAT[show]} at the mean of q(z|{given})"
+    rows = (originals, reconstructions) if seen is None else (seen, originals, reconstructions)
+    caption = caption if seen is None else f"what the encoder sees, {caption}"
+    return grid(in_rows(rows, columns), columns=columns, caption=caption, support=support)

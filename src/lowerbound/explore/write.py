@@ -17,7 +17,7 @@ from ..ship.files import replaced
 SUFFIXES = (".png", ".npz", ".csv", ".parquet")
 
 
-def target(out: Path | None, default: Path, spec: DataSpec) -> Path:
+def target(out: str | Path | None, default: Path, spec: DataSpec) -> Path:
     """Return the file (or folder of images) to write: `out`, or `default` with the suffix in which the data came.
 
     Args:
@@ -26,12 +26,15 @@ def target(out: Path | None, default: Path, spec: DataSpec) -> Path:
         spec: what is written.
 
     Raises:
-        UsageError: if the suffix is unknown, or the data cannot be written so.
+        UsageError: if the suffix is unknown, the data cannot be written so, or a folder cannot be made.
     """
     usual = ".png" if spec.kind == "image" else ".parquet" if spec.form == "parquet" else ".csv"
     if out is None:
         return default.with_name(default.name + usual)
-    if spec.kind == "image" and out.is_dir():
+    folder = str(out).endswith("/")
+    out = Path(out)
+    if spec.kind == "image" and (folder or out.is_dir()):
+        _make(out)
         return out
     suffix = out.suffix.lower()
     if suffix in SUFFIXES:

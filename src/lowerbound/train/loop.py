@@ -173,7 +173,8 @@ class Loop:
 
     def _run(self, status: Status, exit_code: int) -> Run:
         path = self.folder.path if self.folder else None
-        return Run(self.model.eval(), self.recipe, path, self.history, status, exit_code)
+        model, best = self.model.eval(), self.best
+        return Run(model, self.recipe, path, self.history, status, exit_code, best.epoch, best.value)
 
     def _announce(self) -> None:
         spec = self.train.spec
@@ -199,6 +200,8 @@ class Loop:
         )
         if self.train.resample:
             self.log.say("grey pixels are binarised anew in each batch (dynamic); validation and test once, by seed")
+        if spec.label is not None and not self.model.conditional:
+            self.log.say(f"{spec.label.name!r} is kept aside: {self.recipe.name} does not model it (cvae does)")
         for line in self.found:
             self.log.say(line)
         latents = sum(math.prod(g.posterior_family.event_shape) for g in self.model.groups if isinstance(g, Group))
@@ -287,6 +290,8 @@ class Loop:
             if name in outcome.terms
         ]
         bound = "; both summed over dimensions, so beta = 1 is the ELBO" if self.objective.monitor == "elbo" else ""
+        if self.train.spec.log_scale is not None:
+            bound += "; densities of standardised columns, `evaluate` reports the data's own units"
         self.log.say(f"step 0: {', '.join(parts)}{bound}")
 
     def _validate(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A run: the trained model and, where asked for, the folder that tells how it came about."""
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeAlias
@@ -40,6 +42,8 @@ class Run:
         history: the epoch events, in order.
         status: "done", or "stopped" by a signal.
         exit_code: 0, or 128 + the signal's number.
+        best_epoch: the epoch whose weights are kept, 0 if no epoch was judged.
+        best: the monitor's value there.
     """
 
     model: VAE
@@ -48,6 +52,8 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     status: Status = "done"
     exit_code: int = 0
+    best_epoch: int = 0
+    best: float = math.nan
 
 
 class RunFolder:
@@ -111,6 +117,7 @@ def environment(seed: int, device: torch.device, precision: str) -> dict[str, An
         "torch": torch.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
+        "host": platform.node(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": precision,
@@ -139,11 +146,13 @@ def find_run(name: str | Path, runs: Path = Path("runs")) -> Path:
     for candidate in (Path(name), runs / str(name)):
         if (candidate / "status.json").is_file() or (candidate / "config.json").is_file():
             return candidate
-    listed = ", ".join(sorted(p.name for p in known)) or "none yet"
+    names = sorted(p.name for p in known)
+    near = get_close_matches(str(name), names, 1)
+    listed = ", ".join([*names[:10], *(["..."] if len(names) > 10 else [])]) or "none yet"
     raise DataError(
         f"there is no run {str(name)!r}",
         expected=f"a path, a name under {runs}/ ({listed}), or `last`",
-        fix="train one: lowerbound train vae --data mnist",
+        fix=f"did you mean {near[0]}?" if near else "train one: lowerbound train vae --data mnist",
     )
 
 
