@@ -39,6 +39,9 @@ def binary(**options):
     return from_arrays(np.random.default_rng(1).integers(0, 2, (20, 5, 4)), **options).spec
 
 
+ABC = ("a", "b", "c")
+
+
 def mixed(*, missing=False):
     columns = (
         Column("size", "numeric", "double", missing=missing),

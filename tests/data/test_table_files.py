@@ -147,7 +147,7 @@ def test_names(tmp_path):
 
 def test_what_is_not_in_the_encoding(tmp_path):
     for text in ("a,b\n1,é\n", "a,é\n1,2\n", "a,b\n" + "1,x\n" * 70_000 + "2,é\n"):
-        refused(tmp_path, text.encode("latin-1"), "is not UTF-8", "--encoding latin-1")
+        refused(tmp_path, text.encode("latin-1"), "is not UTF-8", "--encoding gb18030")
     refused(tmp_path, "a,é\n1,2\n", "is not ascii", encoding="ascii")
     refused(tmp_path, "a,b\n" + "1,x\n" * 70_000 + "2,é\n", "is not ascii", encoding="ascii")
     refused(tmp_path, "ab,b\n1,2\n".encode("utf-16-le"), "--encoding utf-16")

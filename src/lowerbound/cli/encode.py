@@ -9,6 +9,7 @@ from ..core.spec import DataSpec
 from ..explore.latents import encode_rows
 from ..explore.write import write_values
 from .common import RowsOptions, open_rows, parse, wrote
+from .score import row_names
 
 
 @dataclass(kw_only=True)
@@ -27,7 +28,7 @@ def command(words: list[str]) -> int:
     path = path if path.suffix else path.with_name(path.name + _suffix(opened.spec))
     codes, rows = encode_rows(opened.model, opened.rows), opened.rows
     columns = {
-        "index": rows.places.cpu().numpy(),
+        **row_names(rows),
         "z": codes.mean.flatten(1).numpy(),
         "sd": codes.scale.flatten(1).numpy(),
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data.dataset import Dataset
+from ..data.images import printable
 from ..evaluation import score
 from ..evaluation.likelihood import Units, distortion_at_code, no_density_reason, shares, target_of
 from ..explore.write import write_values
@@ -44,7 +45,7 @@ def command(words: list[str]) -> int:
     split = "" if rows.split == "all" else f" {rows.split}"
     say(f"{opened.folder.name}: {len(rows):,}{split} examples of {rows.spec.name}")
     names, facts = score_rows(model, rows, options)
-    write_values(path, {"index": rows.places.cpu().numpy(), **names, **_labels(rows)})
+    write_values(path, {**row_names(rows), **names, **_labels(rows)})
     return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), **facts)
 
 
@@ -78,12 +79,21 @@ def _summary(name: str, values: Tensor, rows: Dataset, likely: Tensor) -> dict[s
     bad = int((~torch.isfinite(values)).sum())
     order = torch.where(torch.isfinite(likely), likely, -torch.inf).argsort(stable=True)
     lowest = rows.places.cpu()[order[:LOWEST]].tolist()
+    files = rows.file_names()
+    least = lowest if files is None else [printable(files[i]) for i in order[:LOWEST].tolist()]
     mean = None if bad else float((shares(rows) * values).sum())
     if bad:
         say(f"warning: {bad} of {len(values)} rows have a {name} that is not finite: there is no mean")
     else:
-        say(f"mean {name} {mean:.3f} nats; least likely rows: {', '.join(str(i) for i in lowest)}")
+        say(f"mean {name} {mean:.3f} nats; least likely rows: {', '.join(str(i) for i in least)}")
     return {f"mean_{name}": mean, "lowest": lowest}
+
+
+def row_names(rows: Dataset) -> dict[str, np.ndarray]:
+    """Return the place of each row in what was read, and its file if rows were files."""
+    files = rows.file_names()
+    named = {} if files is None else {"file": np.asarray([printable(file) for file in files])}
+    return {"index": rows.places.cpu().numpy(), **named}
 
 
 def _labels(rows: Dataset) -> dict[str, np.ndarray]:

@@ -35,6 +35,7 @@ class Dataset:
         weight: row weights `[N]`, 1 on average; None means 1.
         index: place of each row in what was read, `[N]`; None means in order.
         augment: changes images in each batch; for training rows alone.
+        files: the files that were read, by place; empty if rows were no files.
     """
 
     x: Tensor
@@ -49,6 +50,7 @@ class Dataset:
     weight: Tensor | None = None
     index: Tensor | None = None
     augment: nn.Module | None = None
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -62,6 +64,11 @@ class Dataset:
     def places(self) -> Tensor:
         """Place of each row in what was read, `[N]`."""
         return torch.arange(len(self), device=self.x.device) if self.index is None else self.index
+
+    def file_names(self) -> list[str] | None:
+        """Return the file of each row, `[N]`; None if rows were no files."""
+        places = self.places.tolist()
+        return [self.files[i] for i in places] if self.files and max(places, default=0) < len(self.files) else None
 
     def values(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Return examples in model units, `[n, *shape]` float, before any binarisation in the batch."""

@@ -50,7 +50,8 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
     if like.columns:
         return _columns(found, like)
     rows = given_rows(found.x, like, _called(found), scale=_scale(found))
-    rows = replace(rows, spec=replace(rows.spec, name=found.name, form=found.form), split="all")
+    spec = replace(rows.spec, name=found.name, form=found.form)
+    rows = replace(rows, spec=spec, split="all", files=found.files)
     notes = found.notes
     if found.y is not None and like.classes:
         names = [str(label) for label in found.y.tolist()]

@@ -273,7 +273,10 @@ def _of_arrays(
         standardize=alone and standardize != "no", **common,
     )  # fmt: skip
     as_came = {"form": found.form}
-    parts = {name: replace(rows, spec=replace(rows.spec, **as_came)) for name, rows in _parts(data).items()}
+    parts = {
+        name: replace(rows, spec=replace(rows.spec, **as_came), files=found.files)
+        for name, rows in _parts(data).items()
+    }
     if like is not None and like.classes:
         parts = {name: _of_classes(rows, like.classes) for name, rows in parts.items()}
     return replace(data, **parts, notes=(*found.notes, *data.notes))

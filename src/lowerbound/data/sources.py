@@ -68,22 +68,27 @@ class Found:
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def _own_files(self) -> tuple[str, ...]:
+        """The files of x, without those of the test rows."""
+        return self.files[: len(self.x)]
+
     def paired(self, other: "Found") -> np.ndarray:
         """Return the x of `other` in the order of these rows: by file name where both have files, else by place.
 
         Raises:
             DataError: if a partner is missing.
         """
-        if not (self.files and other.files):
+        if not (self._own_files and other._own_files):
             if len(self.x) != len(other.x):
                 raise DataError(
                     f"{self.name} has {len(self.x)} examples, {other.name} {len(other.x)}", expected="pairs"
                 )
             return other.x
-        place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other.files)}
-        mine = [str(PurePath(file).with_suffix("")) for file in self.files]
+        place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other._own_files)}
+        mine = [str(PurePath(file).with_suffix("")) for file in self._own_files]
         for found, names in ((self, set(mine)), (other, set(place))):
-            if len(names) < len(found.files):
+            if len(names) < len(found.x):
                 raise DataError(f"two images of {found.name} differ in their suffix alone", expected="one of each name")
         lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
         if lone:
@@ -238,6 +243,7 @@ def _images(path: Path, name: str, reading: Reading) -> Found:
     y = None if labels is None else np.asarray(labels)
     test = None
     if "test" in held and not reading.whole:
+        files += [f"test/{file}" for file in held["test"].files]  # their places follow those of the other rows
         given = held["test"].labels
         test = held["test"].x, None if given is None else np.asarray(given)
     return Found(name, x, "images", "image", "chw", y, test=test, files=tuple(files), notes=tuple(notes))

@@ -120,7 +120,7 @@ def reconstruction_grid(
     binarized: bool = False,
     support: Support = "unit",
 ) -> Image.Image:
-    """Return rows of originals, each above the row of their reconstructions; above both what the encoder saw, if given."""
+    """Return rows of originals above their reconstructions, and above both what the encoder saw, if it is given."""
     columns = min(columns, len(originals))
     what = "originals (pixels made 0/1)" if binarized else "originals"
     given = "x" if seen is None else "what is seen"

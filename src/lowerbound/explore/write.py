@@ -1,5 +1,6 @@
 """Write examples as they came: images as PNG, arrays as NPZ, tables as CSV or Parquet with their own columns."""
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def write_examples(
         spec: what they are.
         sheet: draws the sheet of a .png file.
         y: labels `[N]` as numbers, written beside x.
-        more: further arrays of an .npz file.
+        more: further arrays of an .npz file; of a table, its codes `z` are written beside it (`codes_beside`).
 
     Raises:
         UsageError: if the folder cannot be made.
@@ -84,12 +85,22 @@ def write_examples(
         _savez(path, arrays)
     else:
         _write_table(path, x, spec, y)
+        if more and "z" in more:
+            write_values(codes_beside(path), {"z": more["z"].cpu().numpy()})
     return path
 
 
+def codes_beside(path: Path) -> Path:
+    """Return the file of the codes of a table's rows, which have no column of their own in it."""
+    return path.with_name(f"{path.stem}-codes{path.suffix}")
+
+
 def _savez(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with replaced(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    # by hand: numpy's savez takes arrays as keyword arguments, so none could be called `file`
+    with replaced(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def to_bytes(x: Tensor) -> np.ndarray:
