@@ -213,8 +213,9 @@ CASES = [
     fine(10, "huge numbers standardised", f"{TRAIN} a.npy", make=bad.npy(bad.normal(40, 3) * 1e30), check=finite),
     fine(11, "subnormal numbers", f"{TRAIN} a.npy", make=bad.npy(bad.normal(40, 3) * 1e-310), check=finite),
     fine(
-        *(13, "whole numbers as floats", "data a.npy", "whole numbers"),
+        *(13, "whole numbers as floats", "data a.npy"),
         make=bad.npy(np.round(bad.normal(40, 3) * 3)),
+        stdout=("holds whole numbers only; if they are classes",),
     ),
     fine(14, "booleans", "data a.npy", make=bad.npy(bad.normal(40, 3) > 0), stdout=("Bernoulli",)),
     refused(16, "complex numbers", f"{TRAIN} a.npy", "complex", "real numbers", make=bad.npy(bad.normal(40, 3) * 1j)),
@@ -786,7 +787,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(tiny, trained):
     fill(tiny, 24 << 10)
     judge_full(lowerbound(tiny, "resume digits --epochs 2"))
     after = contents(tiny)
-    kept = [name for name in before if "/model/" in name or "/checkpoints/" in name]
+    kept = [name for name in before if "/checkpoints/" in name]  # the model may be a newer one, whole as well
     assert kept and all(after[name] == before[name] for name in kept)
     (tiny / "filler").unlink()
     assert lowerbound(tiny, "resume digits --epochs 2").code == 0  # nothing was lost: it goes on

@@ -253,6 +253,54 @@ def test_a_class_and_a_temperature_are_drawn(lowerbound, home):
         assert np.ptp(held["x"], axis=0).max() < 1e-3
 
 
+def test_data_by_its_own_path_are_all_rows(lowerbound):
+    out, err = lowerbound("score", "table", "--data", "people.csv", "--num-samples", "2", "--json")
+    assert json.loads(out)["num"] == ROWS
+    assert "is what the run was trained on: all its rows" in err
+    out, _ = lowerbound("score", "table", "--num-samples", "2", "--json")
+    assert json.loads(out)["num"] == ROWS // 10
+
+
+def test_files_are_named_beside_their_scores(lowerbound, home):
+    lowerbound("score", "photos", "--data", "more", "--num-samples", "2", "--out", "named.csv")
+    with (home / "named.csv").open(newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == ["cat/1.png", "cat/3.png", "dog/0.png", "dog/2.png"]
+
+
+def test_a_folder_is_made_where_one_is_asked_for(lowerbound, home):
+    lowerbound("sample", "photos", "--num", "3", "--out", "deep/made/")
+    assert sorted(p.name for p in (home / "deep" / "made").iterdir()) == [f"{i:06}.png" for i in range(3)]
+
+
+def test_codes_of_a_table_stand_beside_it(lowerbound, home):
+    lowerbound("traverse", "table", "--dims", "1", "--steps", "5", "--out", "t.csv")
+    with (home / "t-codes.csv").open(newline="") as file:
+        codes = list(csv.DictReader(file))
+    assert len(codes) == 5
+    assert len({row["z1"] for row in codes}) == 5
+    assert len({row["z0"] for row in codes}) == 1
+
+
+def test_a_model_of_pairs_warns_where_there_are_none(lowerbound):
+    lowerbound(
+        "train", "vae", "--data", "more", "--seen", "more", "--image-size", "9", "--hidden", "5", *SMALL, "--out", "p"
+    )
+    _, err = lowerbound("evaluate", "p", "--data", "photos", "--num-samples", "2")
+    assert "trained on pairs" in err
+    _, err = lowerbound("evaluate", "p", "--data", "more", "--num-samples", "2")
+    assert "trained on pairs" not in err
+    _, err = lowerbound("reconstruct", "p", "--data", "photos", "--seen", "photos")
+    assert "trained on pairs" not in err
+
+
+def test_going_on_names_the_epoch_whose_weights_are_kept(lowerbound, home):
+    shutil.copytree(home / "runs" / "arrays", home / "going-on")
+    out, _ = lowerbound("resume", "going-on", "--epochs", "3")
+    assert "standardised units" in out
+    best = json.loads((home / "going-on" / "metrics.jsonl").read_text().splitlines()[-2])
+    assert best["event"] in ("epoch", "checkpoint")
+
+
 def test_every_command_is_tried_here():
     tried = {*MAKING, "train", "evaluate", "score", "encode", "decode", "data", "report", "runs", "compare", "resume"}
     assert tried | {"demo", "export-config", "recipes"} == set(COMMANDS)

@@ -53,6 +53,41 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(tmp_path, of, monkeypa
     assert len((tmp_path / "run" / "command.txt").read_text().splitlines()) == 2
 
 
+class InterruptAt(Ear):
+    """Sends SIGINT after a step of an epoch."""
+
+    def __init__(self, epoch, step):
+        super().__init__()
+        self.at = epoch, step
+
+    def tick(self, epoch, step, steps):
+        if (epoch, step) == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("epoch", [3, 5])
+def test_a_run_stopped_at_the_last_step_of_an_epoch_judges_it_first(tmp_path, of, monkeypatch, epoch):
+    monkeypatch.setattr("lowerbound.train.log.time.monotonic", iter(range(10_000)).__next__)
+    made = recipe(of, epochs=5)
+    whole = fit(made, of, seed=3, progress=False)
+    stopped = fit(made, of, seed=3, progress=False, out=tmp_path / "run", listeners=(InterruptAt(epoch, 5),))
+    assert [e["epoch"] for e in stopped.history if e["split"] == "valid"] == list(range(1, epoch + 1))
+    run = stopped if epoch == 5 else resume(tmp_path / "run", of, progress=False)
+    assert weights(run.model) == weights(whole.model)
+    assert (run.best_epoch, run.best) == (whole.best_epoch, whole.best)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, of):
+    whole = fit(recipe(of, epochs=6), of, seed=3, progress=False)
+    fit(recipe(of, epochs=2), of, seed=3, progress=False, out=tmp_path / "run")
+    resume(tmp_path / "run", of, epochs=4, progress=False)
+    newest = checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-7])
+    run = resume(tmp_path / "run", of, epochs=6, progress=False)
+    assert weights(run.model) == weights(whole.model)
+    assert "cannot be used" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_a_finished_run_takes_more_epochs(tmp_path, of):
     made = recipe(of, epochs=2)
     fit(made, of, seed=3, progress=False, out=tmp_path / "run")
