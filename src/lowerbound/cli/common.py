@@ -1,8 +1,6 @@
 """What several commands share: their options, finding a run and its rows, saying and writing results."""
 
 import inspect
-import json
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from ..data.dataset import SplitName
 from ..data.images import Alpha
 from ..ship.files import read_json
 from ..train import open_run
-from .mistakes import parse as parse
+from .output import say
 
 RUNS = Path("runs")
 
@@ -111,37 +109,6 @@ def dataclass_of(name: str, fields: list[tuple[str, Any, Any]], doc: str, bases:
     made = make_dataclass(name, fields, bases=bases, kw_only=True)
     made.__doc__ = doc
     return made
-
-
-def say(line: str) -> None:
-    """Talk: one line on standard error."""
-    sys.stderr.write(line + "\n")
-
-
-def result(text: str) -> None:
-    """A result: on standard output."""
-    sys.stdout.write(text + "\n")
-
-
-def result_json(value: Any) -> None:
-    """A result as one JSON object on standard output."""
-    result(json.dumps(value, indent=1))
-
-
-def saved(where: Path, following: str) -> None:
-    """The last line of a command: where the result is and what to do next."""
-    say(f"saved: {where}")
-    say(f"next:  {following}")
-
-
-def wrote(path: Path, following: str, *, as_json: bool, **facts: Any) -> int:
-    """Print the path a command wrote (with `as_json` an object with `path` and these facts), and what to do next."""
-    if as_json:
-        result_json({"path": str(path), **facts})
-    else:
-        result(str(path))
-    saved(path, following)
-    return 0
 
 
 def open_with_device(name: str, device: str) -> tuple[Path, VAE]:

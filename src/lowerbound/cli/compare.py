@@ -16,7 +16,9 @@ from ..evaluation.compare import Difference, Subject, check_same, differences, s
 from ..evaluation.likelihood import Units
 from ..explore.run_files import RunFiles, clean, inside, number, read_run
 from ..ship.files import newest, write_json, write_text
-from .common import RowsOptions, open_rows, parse, result, result_json, saved, say
+from .common import RowsOptions, open_rows
+from .mistakes import parse
+from .output import result, result_json, saved, say
 from .runs import show_table
 
 NUMBERS = ("elbo", "distortion", "rate", "nll", "bits_per_dim")

@@ -13,7 +13,9 @@ from ..core.spec import DataSpec
 from ..data import BUILTIN, load_data
 from ..data.inspect import ColumnFacts, Facts, inspect
 from ..recipes.parts import default_likelihood
-from .common import dataclass_of, option, options_of, parse, result, result_json, say
+from .common import dataclass_of, option, options_of
+from .mistakes import parse
+from .output import result, result_json, say
 
 PATHS = (
     "a folder of images, with one sub-folder for each class, or train/ and test/ above them",

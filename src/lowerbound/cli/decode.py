@@ -13,7 +13,9 @@ from ..data.sources import places_in
 from ..explore.figures import grid, sheet_caption
 from ..explore.latents import far_from, latent_shape, prior_of
 from ..explore.write import read_codes, read_labels, target, write_examples
-from .common import RunOptions, ShownOptions, open_model, parse, say, spec_of, wrote
+from .common import RunOptions, ShownOptions, open_model, spec_of
+from .mistakes import parse
+from .output import say, wrote
 from .sample import label_numbers, one_hot
 
 

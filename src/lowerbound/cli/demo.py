@@ -12,8 +12,10 @@ from ..recipes import vae
 from ..ship.files import write_json
 from ..train import fit
 from ..train.run import free_name
-from .common import RUNS, parse, saved, say
+from .common import RUNS
 from .evaluate import show
+from .mistakes import parse
+from .output import saved, say
 from .reconstruct import reconstruct
 
 LATENT_DIM = 20

@@ -22,7 +22,9 @@ from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoise
 from ..explore.figures import grid, in_rows
 from ..explore.write import target, to_array, write_examples
 from ..ship.files import read_json
-from .common import RunOptions, check_labels, open_model, own_data, parse, result, say, wrote
+from .common import RunOptions, check_labels, open_model, own_data
+from .mistakes import parse
+from .output import result, say, wrote
 
 SHOWN = 20
 COLUMNS = 10

@@ -8,7 +8,9 @@ import numpy as np
 from ..core.spec import DataSpec
 from ..explore.latents import encode_rows
 from ..explore.write import write_values
-from .common import RowsOptions, open_rows, parse, wrote
+from .common import RowsOptions, open_rows
+from .mistakes import parse
+from .output import wrote
 from .score import row_names
 
 

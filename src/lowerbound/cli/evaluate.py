@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from ..evaluation import Evaluation, evaluate
 from ..evaluation.likelihood import Units, check_samples
 from ..ship.files import write_json
-from .common import RowsOptions, open_rows, parse, result, result_json, saved, say
+from .common import RowsOptions, open_rows
+from .mistakes import parse
+from .output import result, result_json, saved, say
 
 
 @dataclass(kw_only=True)

@@ -10,8 +10,9 @@ from ..core.errors import UsageError
 from ..core.recipe import RECIPES
 from ..ship.files import write_text
 from ..train import find_run
-from .common import parse, result, result_json, saved, say
 from .config import options_of_run, to_yaml
+from .mistakes import parse
+from .output import result, result_json, saved, say
 from .train import defaults_of
 
 

@@ -14,7 +14,9 @@ from ..data import Dataset, load_rows
 from ..explore.figures import grid, sheet_caption
 from ..explore.latents import encode_rows, interpolate, latent_shape
 from ..explore.write import target, write_examples
-from .common import RowsOptions, ShownOptions, open_model, parse, rows_of, say, spec_of, wrote
+from .common import RowsOptions, ShownOptions, open_model, rows_of, spec_of
+from .mistakes import parse
+from .output import say, wrote
 from .sample import label_numbers, one_hot
 
 COLUMNS = 12

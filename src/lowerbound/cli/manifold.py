@@ -7,7 +7,9 @@ from ..core.errors import UsageError
 from ..explore.figures import grid, sheet_caption
 from ..explore.latents import latent_shape, manifold, prior_of
 from ..explore.write import target, write_examples
-from .common import RunOptions, ShownOptions, open_model, parse, say, wrote
+from .common import RunOptions, ShownOptions, open_model
+from .mistakes import parse
+from .output import say, wrote
 from .sample import label_numbers, one_hot
 
 

@@ -8,7 +8,8 @@ import tyro
 
 from ..core.recipe import RECIPES
 from ..recipes import find
-from .common import parse, result, result_json, say
+from .mistakes import parse
+from .output import result, result_json, say
 
 
 @dataclass

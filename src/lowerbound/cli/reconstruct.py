@@ -11,7 +11,9 @@ from ..core.spec import DataSpec
 from ..data.dataset import Dataset
 from ..explore.figures import reconstruction_grid
 from ..explore.write import target, write_examples
-from .common import RowsOptions, ShownOptions, open_rows, parse, wrote
+from .common import RowsOptions, ShownOptions, open_rows
+from .mistakes import parse
+from .output import wrote
 
 SHOWN = 20
 

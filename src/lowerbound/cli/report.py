@@ -20,7 +20,9 @@ from ..explore.run_files import RunFiles, clean, read_run
 from ..recipes import find
 from ..ship.files import newest
 from ..train.run import find_run
-from .common import RowsOptions, RunOptions, open_with_device, parse, rows_of, say, spec_of, wrote
+from .common import RowsOptions, RunOptions, open_with_device, rows_of, spec_of
+from .mistakes import parse
+from .output import say, wrote
 
 
 @dataclass(kw_only=True)

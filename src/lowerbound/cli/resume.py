@@ -8,7 +8,8 @@ import tyro
 from ..core.errors import UsageError
 from ..explore.run_files import read_run
 from ..train import find_run, resume
-from .common import own_data, parse
+from .common import own_data
+from .mistakes import parse
 from .train import finish
 
 

@@ -1,6 +1,5 @@
 """`lowerbound runs [FOLDER]`: the runs of a folder, read from their JSON files alone, so that no torch is loaded."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import tyro
 from ..core.errors import UsageError
 from ..explore.run_files import RunFiles, clean, find_runs, inside, number, read_run, readable_size, size_on_disk
 from .mistakes import parse
+from .output import result, result_json, say
 
 # `common` would load torch, for which nothing here has a use
 HEADER = ("name", "recipe", "data", "status", "epochs", "best", "nll", "started", "size")
@@ -45,14 +45,14 @@ def command(words: list[str]) -> int:
         )
     runs = sorted(map(read_run, find_runs(options.folder)), key=lambda run: (-_started(run), run.name))
     for line in (line for run in runs for line in run.damaged):
-        _say(f"warning: {clean(line)}")
+        say(f"warning: {clean(line)}")
     if options.json:
-        _result(json.dumps([facts(run) for run in runs], indent=1))
+        result_json([facts(run) for run in runs])
     elif runs:
         show_table(HEADER, [_row(facts(run)) for run in runs], styles=STYLES)
     else:
-        _result(f"no runs in {clean(options.folder)}")
-    _say(f"next:  {_following(options.folder, runs)}")
+        result(f"no runs in {clean(options.folder)}")
+    say(f"next:  {_following(options.folder, runs)}")
     return 0
 
 
@@ -136,7 +136,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: 
 
     shown = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        _result(_plain([list(header), *shown]))
+        result(_plain([list(header), *shown]))
         return
     table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in shown:
@@ -154,11 +154,3 @@ def _plain(rows: list[list[str]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in padded)
-
-
-def _result(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")

@@ -10,7 +10,9 @@ from ..core.errors import UsageError
 from ..core.model import VAE
 from ..explore.figures import sample_grid
 from ..explore.write import target, write_examples
-from .common import RunOptions, ShownOptions, default_show, open_model, parse, say, spec_of, wrote
+from .common import RunOptions, ShownOptions, default_show, open_model, spec_of
+from .mistakes import parse
+from .output import say, wrote
 
 
 @dataclass(kw_only=True)

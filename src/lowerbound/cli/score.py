@@ -14,7 +14,9 @@ from ..data.images import printable
 from ..evaluation import score
 from ..evaluation.likelihood import Units, distortion_at_code, no_density_reason, shares, target_of
 from ..explore.write import write_values
-from .common import RowsOptions, open_rows, parse, say, wrote
+from .common import RowsOptions, open_rows
+from .mistakes import parse
+from .output import say, wrote
 
 LOWEST = 5
 SUFFIXES = (".csv", ".npz", ".parquet")

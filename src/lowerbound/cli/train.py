@@ -15,8 +15,10 @@ from ..recipes import find
 from ..train import fit, open_run
 from ..train.predict import predict
 from ..train.run import Run, free_name
-from .common import RUNS, dataclass_of, option, options_of, parse, result, saved, say
+from .common import RUNS, dataclass_of, option, options_of
 from .config import Config, read_config, to_yaml, words_of
+from .mistakes import parse
+from .output import result, saved, say
 from .recipes import listing
 
 DATA = ("like", "seed", "source")

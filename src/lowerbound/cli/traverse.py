@@ -13,7 +13,9 @@ from ..data import Dataset
 from ..explore.figures import grid, sheet_caption
 from ..explore.latents import encode_rows, latent_shape, most_used, prior_of, traversal
 from ..explore.write import target, write_examples
-from .common import RowsOptions, ShownOptions, open_rows, parse, say, wrote
+from .common import RowsOptions, ShownOptions, open_rows
+from .mistakes import parse
+from .output import say, wrote
 from .sample import label_numbers, one_hot
 
 MOST = 10  # dimensions shown unless asked for
