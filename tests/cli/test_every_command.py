@@ -301,6 +301,18 @@ def test_going_on_names_the_epoch_whose_weights_are_kept(lowerbound, home):
     assert best["event"] in ("epoch", "checkpoint")
 
 
+def test_a_fine_tuned_run_reads_its_data_in_the_units_of_the_first(lowerbound, home):
+    """The new file alone would be standardised otherwise; evaluate and resume must read it as fine-tuning did."""
+    table = people(ROWS // 2, 5)
+    pa.csv.write_csv(table.set_column(0, "height", pa.array([150.0 + i for i in range(ROWS // 2)])), home / "tall.csv")
+    words = ("--label", "plan", "--weight", "times", "--hidden", "7")
+    lowerbound("train", "vae", "--data", "tall.csv", *words, *SMALL, "--init-from", "table", "--out", "tall")
+    lowerbound("evaluate", "tall", "--num-samples", "2")
+    lowerbound("resume", "tall", "--epochs", "2")
+    specs = [json.loads((home / run / "data.json").read_text())["spec"]["columns"] for run in ("tall", "runs/table")]
+    assert specs[0] == specs[1]
+
+
 def test_every_command_is_tried_here():
     tried = {*MAKING, "train", "evaluate", "score", "encode", "decode", "data", "report", "runs", "compare", "resume"}
     assert tried | {"demo", "export-config", "recipes"} == set(COMMANDS)

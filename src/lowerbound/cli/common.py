@@ -154,11 +154,11 @@ def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     """Return rows of the run's own data, or of `options.data`, as the model wants them."""
     spec = spec_of(model)
     if options.data is None:
-        rows = own_data(folder).split(options.split or "test")
+        rows = own_data(folder, spec).split(options.split or "test")
     elif _is_own(folder, options):
         if options.split is None:
             say(f"{options.data} is what the run was trained on: all its rows (--split test for those held out)")
-        rows = own_data(folder).split(options.split or "all")
+        rows = own_data(folder, spec).split(options.split or "all")
     elif options.data in BUILTIN:
         rows = load_data(options.data, seed=spec.data_seed).split(options.split or "all")
     else:
@@ -214,8 +214,8 @@ def _is_own(folder: Path, options: RowsOptions) -> bool:
     return options.seen is None or str(Path(options.seen).resolve()) == origin.get("seen")
 
 
-def own_data(folder: Path) -> Data:
-    """Load the data a run was trained on, and say so if they have changed since.
+def own_data(folder: Path, like: DataSpec) -> Data:
+    """Load the data a run was trained on as its model, built for `like`, saw them; say so if they have changed since.
 
     Raises:
         DataError: if they were arrays, or are no longer where they were.
@@ -224,7 +224,7 @@ def own_data(folder: Path) -> Data:
     if origin is None:
         raise DataError(f"{folder} was not trained on data with a name or a path", fix="say which: --data NAME|PATH")
     try:
-        data = load_data(**origin)
+        data = load_data(**origin, like=like)
     except TypeError as error:
         raise CorruptArtifact(f"the origin of the data makes no sense: {error}", where=f"{folder}/data.json") from error
     before = read_json(folder / "data.json").get("fingerprint")

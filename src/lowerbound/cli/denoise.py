@@ -165,7 +165,7 @@ def _clean_rows(options: Denoise, folder: Path, spec: DataSpec) -> Dataset:
     elif options.data is not None:
         rows = load_data(options.data, seed=spec.data_seed).split(options.split or "test")
     else:
-        rows = own_data(folder).split(options.split or "test")
+        rows = own_data(folder, spec).split(options.split or "test")
     if len(rows) == 0:
         raise DataError(f"{rows.spec.name} has 0 {rows.split} examples", expected="another --split")
     return rows

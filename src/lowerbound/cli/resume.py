@@ -7,8 +7,8 @@ import tyro
 
 from ..core.errors import UsageError
 from ..explore.run_files import read_run
-from ..train import find_run, resume
-from .common import own_data
+from ..train import find_run, open_run, resume
+from .common import own_data, spec_of
 from .mistakes import parse
 from .train import finish
 
@@ -31,4 +31,5 @@ def command(words: list[str]) -> int:
     folder = find_run(options.run)
     if read_run(folder).state == "running":
         raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
-    return finish(resume(folder, own_data(folder), epochs=options.epochs, device=options.device))
+    like = spec_of(open_run(folder)[1])
+    return finish(resume(folder, own_data(folder, like), epochs=options.epochs, device=options.device))
