@@ -7,25 +7,16 @@ import pytest
 import yaml
 
 from lowerbound import load, load_data, recipes
-from lowerbound.cli.main import main
 from lowerbound.train.predict import predict
 
 SMALL = ("--data", "digits", "--latent-dim", "3", "--hidden", "11", "7", "--epochs", "1")
 
 
 @pytest.fixture
-def lowerbound(tmp_path, monkeypatch, capsys):
+def lowerbound(tmp_path, monkeypatch, told):
     """Run a command in an empty folder; returns exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(list(words))
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return (code if isinstance(code, int) else 1), out, err
-
-    return run
+    return told
 
 
 def test_a_run_is_trained_again_from_its_exported_options(lowerbound):
