@@ -229,7 +229,9 @@ def test_data_report_runs_and_configuration(lowerbound, home, name):
     assert "vae" in out
     assert err.strip().splitlines()[-1].startswith("next:")
     out, _ = lowerbound("report", name)
-    assert "<html" in Path(out.strip()).read_text(encoding="utf-8")
+    page = Path(out.strip()).read_text(encoding="utf-8")
+    assert "<html" in page
+    assert ("standardised units" in page) == (name in ("table", "parquet", "arrays"))
     out, _ = lowerbound("runs", "--json")
     assert name in out
     lowerbound("export-config", name, "--out", f"{name}.yaml")

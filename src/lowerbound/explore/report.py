@@ -309,6 +309,13 @@ def _sentence(facts: dict[str, Any]) -> str:
     return _text("; ".join(f"{key} {value}" for key, value in facts.items()))
 
 
+def _of_units(run: RunFiles) -> str:
+    """Say that training saw standardised columns, whose densities are not in the data's units as the numbers are."""
+    columns = inside(run.data, "spec").get("columns")
+    scales = [inside(column, "args").get("scale") for column in columns] if isinstance(columns, list) else []
+    return " (in the model's standardised units)" if any(scale not in (None, 1.0) for scale in scales) else ""
+
+
 def _training(run: RunFiles) -> str:
     if not run.epochs:
         return _words("There is no whole epoch yet.")
@@ -320,7 +327,8 @@ def _training(run: RunFiles) -> str:
             missing.append(name)
             continue
         svg = curves(f"{name} over epochs, in nats: {_ends(lines)}", lines, x="epoch", y=f"{name} (nats)")
-        drawn.append(f"<figure>\n{svg}\n<figcaption>{_text(name)}, nats for each example</figcaption>\n</figure>")
+        caption = f"{_text(name)}, nats for each example{_of_units(run)}"
+        drawn.append(f"<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>")
     words = _words(f"Not reported by this objective: {', '.join(missing)}.") if missing else ""
     return f'<div class="curves">\n{"".join(drawn)}\n</div>{words}'
 
