@@ -16,3 +16,18 @@ import torch  # noqa: E402
 def fixed_seed():
     """Start each test from the same generator state, whatever ran before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def told(capsys):
+    """Run a command in process; returns exit code, standard output and standard error."""
+    from lowerbound.cli.main import main
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(list(words))
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (code if isinstance(code, int) else 1), out, err
+
+    return run
