@@ -176,7 +176,7 @@ def test_standardising_what_cannot_be_is_refused(tmp_path):
     assert math.isfinite(float(load_data(tmp_path / "x.npz").train.x.sum()))
 
 
-def test_a_conditional_model_cannot_do_without_its_mask(tmp_path):
+def test_an_encoder_that_reads_no_mask_is_refused_missing_cells(tmp_path):
     x = pixels(shape=(ROWS, 3)) * 1.5
     x[3, 1] = np.nan
     spec = from_arrays(x, missing="keep").spec

@@ -42,15 +42,9 @@ class RunOptions:
 
 
 @dataclass(kw_only=True)
-class RowsOptions(RunOptions):
-    """Options of commands that read rows of data, too."""
+class ReadingOptions:
+    """Options of commands that read files of data."""
 
-    data: str | None = None
-    """Other data than the run's own: a name or a path, read as the run's own were."""
-    split: SplitName | None = None
-    """Which rows: train, valid, test or all (default: all rows of --data; without it the run's own test rows)."""
-    seen: str | None = None
-    """What the encoder sees of the same examples, of a model trained on pairs."""
     alpha: Alpha = "refuse"
     """Transparent pixels of image files: refuse them, drop them, or lay them on white or black."""
     skip_bad: bool = False
@@ -59,6 +53,18 @@ class RowsOptions(RunOptions):
     """What separates the cells of a CSV file (default: found out)."""
     encoding: str = "utf-8"
     """Of a CSV file."""
+
+
+@dataclass(kw_only=True)
+class RowsOptions(ReadingOptions, RunOptions):
+    """Options of commands that read rows of data, too."""
+
+    data: str | None = None
+    """Other data than the run's own: a name or a path, read as the run's own were."""
+    split: SplitName | None = None
+    """Which rows: train, valid, test or all (default: all rows of --data; without it the run's own test rows)."""
+    seen: str | None = None
+    """What the encoder sees of the same examples, of a model trained on pairs."""
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,8 @@ from ..evaluation.compare import Difference, Subject, check_same, differences, s
 from ..evaluation.likelihood import Units
 from ..explore.run_files import RunFiles, clean, inside, number, read_run
 from ..ship.files import newest, write_json, write_text
-from .common import RowsOptions, open_rows
+from .common import ReadingOptions, RowsOptions, open_rows
+from .evaluate import evaluation_file
 from .mistakes import parse
 from .output import result, result_json, saved, say
 from .runs import show_table
@@ -25,7 +26,7 @@ NUMBERS = ("elbo", "distortion", "rate", "nll", "bits_per_dim")
 
 
 @dataclass(kw_only=True)
-class Compare:
+class Compare(ReadingOptions):
     """Two or more runs side by side: how they differ, their numbers on the same rows, and paired differences.
 
     Saved evaluations are used where they fit, and made and saved where they do not. Runs whose numbers are about
@@ -35,8 +36,12 @@ class Compare:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Paths, names under runs/, or `last`; the first is what the others are compared with."""
-    split: SplitName = "test"
-    """Which rows of the runs' own data: train, valid, test or all."""
+    data: str | None = None
+    """Other data than the runs' own: a name or a path."""
+    split: SplitName | None = None
+    """Which rows: train, valid, test or all (default: all rows of --data; without it the runs' own test rows)."""
+    seen: str | None = None
+    """What the encoder sees of the same examples, of models trained on pairs."""
     num_samples: int = 100
     """K of the importance-sampled NLL."""
     units: Units = "data"
@@ -106,11 +111,16 @@ def _check_names(runs: list[Compared]) -> None:
 
 
 def _opened(name: str, options: Compare) -> Compared:
-    opened = open_rows(RowsOptions(run=name, device=options.device, seed=options.seed, split=options.split))
+    shared = {field.name: getattr(options, field.name) for field in fields(RowsOptions) if field.name != "run"}
+    opened = open_rows(RowsOptions(run=name, **shared))
     files = read_run(opened.folder)
     for line in files.damaged:
         say(f"warning: {clean(line)}")
     fingerprint = files.data.get("fingerprint")
+    if options.data is not None:  # the same rows for all, whatever each was trained on; pixels are drawn by data seed
+        fingerprint = (
+            f"{options.data}, data seed {opened.spec.data_seed}" if opened.rows.spec.binarized else options.data
+        )
     subject = subject_of(
         opened.model,
         opened.rows,
@@ -124,8 +134,8 @@ def _opened(name: str, options: Compare) -> Compared:
 
 def _evaluated(run: Compared, options: Compare) -> Compared:
     """Return the run with its numbers: those in eval/ if they are what was asked for, else new ones, saved there."""
-    path = run.files.folder / "eval" / f"{run.rows.split}.json"
-    known = run.files.evaluations.get(path.stem, {})
+    path = evaluation_file(run.files.folder, run.rows, options.data, options.units)
+    known = run.files.evaluations.get(path.stem, {}) if options.data is None else {}  # a file may have changed since
     if _fits(known, run, options) and not _outdated(path, run.files.folder):
         return replace(run, numbers=known)
     say(f"{run.name}: evaluating {len(run.rows):,} {run.rows.split} examples, K = {options.num_samples}")

@@ -17,12 +17,11 @@ from ..core.spec import DataSpec
 from ..data import BUILTIN, Dataset, load_data, load_rows
 from ..data.corruptions import CorruptionName, corruption
 from ..data.dataset import SplitName
-from ..data.images import Alpha
 from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoised, mean_se, restoration
 from ..explore.figures import grid, in_rows
 from ..explore.write import target, to_array, write_examples
 from ..ship.files import read_json
-from .common import RunOptions, check_labels, open_model, own_data
+from .common import ReadingOptions, RunOptions, check_labels, open_model, own_data
 from .mistakes import parse
 from .output import result, say, wrote
 
@@ -31,7 +30,7 @@ COLUMNS = 10
 
 
 @dataclass(kw_only=True)
-class Denoise(RunOptions):
+class Denoise(ReadingOptions, RunOptions):
     """Clean corrupted examples: the mean of p(x|z) at the mean of q(z|what is seen).
 
     --data gives corrupted files, and --clean the same ones clean, to measure PSNR and SSIM of input and output.
@@ -51,14 +50,6 @@ class Denoise(RunOptions):
     """Corrupt clean rows by this instead of the run's own corruption."""
     amount: float | None = None
     """Of --noise: scale of the Gaussian noise, share of values, sigma of the blur in pixels, thickness of the haze."""
-    alpha: Alpha = "refuse"
-    """Transparent pixels of image files: refuse them, drop them, or lay them on white or black."""
-    skip_bad: bool = False
-    """Leave out image files that cannot be read."""
-    delimiter: str | None = None
-    """What separates the cells of a CSV file (default: found out)."""
-    encoding: str = "utf-8"
-    """Of a CSV file."""
     out: str | None = None
     """File to write: .png, .npz, .csv or .parquet; or a folder, ending in /, for one PNG each (default: samples/ in the
     run)."""

@@ -1,7 +1,9 @@
 """`lowerbound evaluate RUN`: the first numbers, saved beside the run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..data.dataset import Dataset
 from ..evaluation import Evaluation, evaluate
 from ..evaluation.likelihood import Units, check_samples
 from ..ship.files import write_json
@@ -29,13 +31,18 @@ def command(words: list[str]) -> int:
     split = "" if rows.split == "all" else f" {rows.split}"
     say(f"{folder.name}: {len(rows):,}{split} examples of {rows.spec.name}, K = {options.num_samples}")
     numbers = evaluate(opened.model, rows, num_samples=options.num_samples, seed=options.seed, units=options.units)
-    (folder / "eval").mkdir(exist_ok=True)
-    name = rows.split if options.data is None else f"{rows.spec.name}-{rows.split}"
-    path = folder / "eval" / f"{name}{'' if options.units == 'data' else '-model-units'}.json"
+    path = evaluation_file(folder, rows, options.data, options.units)
+    path.parent.mkdir(exist_ok=True)
     write_json(path, numbers.to_json())
     show(numbers, as_json=options.json)
     saved(path, f"lowerbound sample {options.run}")
     return 0
+
+
+def evaluation_file(folder: Path, rows: Dataset, data: str | None, units: Units) -> Path:
+    """Return where the evaluation of a run on these rows is saved; other data and units get names of their own."""
+    name = rows.split if data is None else f"{rows.spec.name}-{rows.split}"
+    return folder / "eval" / f"{name}{'' if units == 'data' else '-model-units'}.json"
 
 
 def show(numbers: Evaluation, *, as_json: bool) -> None:

@@ -132,7 +132,7 @@ def _ssim(images: Tensor, clean: Tensor, window: int) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     # torchmetrics makes its window int(3.5 sigma + 0.5) pixels wide to each side: 11 for sigma 1.5, `window` for this
-    # float32 is 50 times as fast as float64 here, and right to 0.0003 even for flat images
+    # float32 is much faster than float64 here, and right to 0.0003 even for flat images (tested)
     _, places = structural_similarity_index_measure(
         images.float(),
         clean.float(),
