@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.model import VAE
 from ..data.sources import places_in
-from ..explore.figures import grid, sheet_caption
+from ..explore.sheets import grid, sheet_caption
 from ..explore.latents import far_from, latent_shape, prior_of
 from ..explore.write import read_codes, read_labels, target, write_examples
 from .common import RunOptions, ShownOptions, open_model, spec_of

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..core.errors import UsageError
 from ..data import load_data
 from ..evaluation import evaluate
-from ..explore.figures import sample_grid
+from ..explore.sheets import sample_grid
 from ..explore.write import write_examples
 from ..recipes import vae
 from ..ship.files import write_json

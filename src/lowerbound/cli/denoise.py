@@ -18,7 +18,7 @@ from ..data import BUILTIN, Dataset, load_data, load_rows
 from ..data.corruptions import CorruptionName, corruption
 from ..data.dataset import SplitName
 from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoised, mean_se, restoration
-from ..explore.figures import grid, in_rows
+from ..explore.sheets import grid, in_rows
 from ..explore.write import target, to_array, write_examples
 from ..ship.files import read_json
 from .common import ReadingOptions, RunOptions, check_labels, open_model, own_data

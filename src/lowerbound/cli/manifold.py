@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..core.errors import UsageError
-from ..explore.figures import grid, sheet_caption
+from ..explore.sheets import grid, sheet_caption
 from ..explore.latents import latent_shape, manifold, prior_of
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, open_model

@@ -9,7 +9,7 @@ from PIL import Image
 from ..core.model import VAE, Show
 from ..core.spec import DataSpec
 from ..data.dataset import Dataset
-from ..explore.figures import reconstruction_grid
+from ..explore.sheets import reconstruction_grid
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows
 from .mistakes import parse

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.model import VAE
-from ..explore.figures import sample_grid
+from ..explore.sheets import sample_grid
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, default_show, open_model, spec_of
 from .mistakes import parse

@@ -22,7 +22,7 @@ from ..core.spec import DataSpec
 from ..data.dataset import Dataset
 from ..ship.files import MANIFEST, write_text
 from .curves import curves
-from .figures import WHAT, reconstruction_grid, sample_grid
+from .sheets import WHAT, reconstruction_grid, sample_grid
 from .run_files import RunFiles, clean, inside, number, readable_size, texts
 from .write import to_array
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lowerbound.core.errors import ShapeError, UsageError
 from lowerbound.core.spec import DataSpec
-from lowerbound.explore.figures import CAPTION, GAP, grid, reconstruction_grid, sample_grid
+from lowerbound.explore.sheets import CAPTION, GAP, grid, reconstruction_grid, sample_grid
 from lowerbound.explore.write import target, write_examples
 
 
