@@ -10,8 +10,8 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.model import VAE
 from ..data.sources import places_in
-from ..explore.sheets import grid, sheet_caption
 from ..explore.latents import far_from, latent_shape, prior_of
+from ..explore.sheets import grid, sheet_caption
 from ..explore.write import read_codes, read_labels, target, write_examples
 from .common import RunOptions, ShownOptions, open_model, spec_of
 from .mistakes import parse

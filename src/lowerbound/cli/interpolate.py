@@ -11,8 +11,8 @@ from ..core.errors import UsageError
 from ..core.model import VAE
 from ..core.spec import DataSpec
 from ..data import Dataset, load_rows
-from ..explore.sheets import grid, sheet_caption
 from ..explore.latents import encode_rows, interpolate, latent_shape
+from ..explore.sheets import grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_model, rows_of, spec_of
 from .mistakes import parse

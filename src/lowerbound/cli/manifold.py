@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import prod
 
 from ..core.errors import UsageError
-from ..explore.sheets import grid, sheet_caption
 from ..explore.latents import latent_shape, manifold, prior_of
+from ..explore.sheets import grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, open_model
 from .mistakes import parse

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data import Dataset
-from ..explore.sheets import grid, sheet_caption
 from ..explore.latents import encode_rows, latent_shape, most_used, prior_of, traversal
+from ..explore.sheets import grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows
 from .mistakes import parse

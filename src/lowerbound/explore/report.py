@@ -22,8 +22,8 @@ from ..core.spec import DataSpec
 from ..data.dataset import Dataset
 from ..ship.files import MANIFEST, write_text
 from .curves import curves
-from .sheets import WHAT, reconstruction_grid, sample_grid
 from .run_files import RunFiles, clean, inside, number, readable_size, texts
+from .sheets import WHAT, reconstruction_grid, sample_grid
 from .write import to_array
 
 SAMPLES, RECONSTRUCTIONS, TABLE_ROWS, MOST_COLUMNS, MOST_FILES = 32, 10, 10, 30, 60
