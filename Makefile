@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo stories test test-all lint bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/lowerbound demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+stories: $(VENV)/.core
+	$(BIN)/python examples/stories
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/mnist_vae.py

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .core.spec import Column, DataSpec
     from .core.types import Batch, Latent, Trace
     from .data import Data, Dataset, from_arrays, load_data, load_rows
-    from .evaluation import Evaluation, active_units, evaluate, score
+    from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
+    from .explore.report import report
     from .ship import load, save
     from .train import Run, fit, resume
 
@@ -38,6 +39,7 @@ _HOME = {
     "Data": "data", "Dataset": "data", "from_arrays": "data", "load_data": "data",
     "load_rows": "data",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
+    "rate_per_dimension": "evaluation", "report": "explore.report",
     "load": "ship", "save": "ship",
     "Run": "train", "fit": "train", "resume": "train",
 }  # fmt: skip
@@ -46,8 +48,8 @@ _MODULES = ("families", "groups", "networks", "objectives", "priors", "recipes")
 __all__ = [
     "VAE", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
     "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "evaluate", "families",
-    "fit", "from_arrays", "groups", "load", "load_data", "load_rows", "networks", "objectives", "priors", "recipe",
-    "recipes", "recorded", "resume", "save", "score",
+    "fit", "from_arrays", "groups", "load", "load_data", "load_rows", "networks", "objectives", "priors",
+    "rate_per_dimension", "recipe", "recipes", "recorded", "report", "resume", "save", "score",
 ]  # fmt: skip
 
 

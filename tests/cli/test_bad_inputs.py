@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 COMMAND = (sys.executable, "-m", "lowerbound")
-SMALL = "--hidden 8 --latent-dim 2 --epochs 1 --out run"
+SMALL = "--hidden 8 --latent-dim 2 --epochs 1 --no-report --out run"
 TRAIN = f"train vae {SMALL} --data"
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
 SECONDS = 60
@@ -644,9 +644,10 @@ def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     bad.table("t.csv")(folder)
     commands = [
-        "train vae --data digits --hidden 8 --latent-dim 2 --epochs 1 --out runs/digits",
-        "train cvae --data digits --hidden 8 --latent-dim 2 --epochs 1 --out runs/cvae",
-        "train vae --data t.csv --label kind --valid-fraction 0 --hidden 8 --latent-dim 2 --epochs 1 --out runs/table",
+        "train vae --data digits --hidden 8 --latent-dim 2 --epochs 1 --no-report --out runs/digits",
+        "train cvae --data digits --hidden 8 --latent-dim 2 --epochs 1 --no-report --out runs/cvae",
+        "train vae --data t.csv --label kind --valid-fraction 0 --hidden 8 --latent-dim 2 --epochs 1 --no-report "
+        "--out runs/table",
     ]
     script = f"from lowerbound.cli.main import run\nfor words in {commands!r}: assert run(words.split()) == 0"
     done = subprocess.run(

@@ -9,7 +9,7 @@ import yaml
 from lowerbound import load, load_data, recipes
 from lowerbound.train.predict import predict
 
-SMALL = ("--data", "digits", "--latent-dim", "3", "--hidden", "11", "7", "--epochs", "1")
+SMALL = ("--data", "digits", "--latent-dim", "3", "--hidden", "11", "7", "--epochs", "1", "--no-report")
 
 
 @pytest.fixture

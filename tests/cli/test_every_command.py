@@ -40,7 +40,7 @@ NEEDED = {
     "denoise": ("--noise", "gaussian", "--amount", "0.1"),
     "decode": ("codes.csv",),
 }
-SMALL = ("--epochs", "1", "--latent-dim", "3")
+SMALL = ("--epochs", "1", "--latent-dim", "3", "--no-report")
 
 
 def people(rows, seed):

@@ -43,7 +43,7 @@ def home(tmp_path_factory):
     write_people(folder / "people.csv")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        small = ("--epochs", 1, "--hidden", 9, "--latent-dim", SIZE)
+        small = ("--epochs", 1, "--hidden", 9, "--latent-dim", SIZE, "--no-report")
         for recipe in RUNS:
             assert call("train", recipe, "--data", "digits", *small, "--out", f"runs/{recipe}") == 0
             table = ("--data", "people.csv", "--label", "plan")
@@ -169,7 +169,7 @@ def test_an_image_file_can_be_an_end(lowerbound, home):
     rng = np.random.default_rng(0)
     for i in range(23):
         Image.fromarray(rng.integers(0, 256, (9, 7), dtype=np.uint8)).save(home / "photos" / f"{i:02}.png")
-    small = ("--epochs", 1, "--hidden", 9, "--latent-dim", 2)
+    small = ("--epochs", 1, "--hidden", 9, "--latent-dim", 2, "--no-report")
     if not Path("runs/photos").exists():
         assert lowerbound("train", "gaussian_vae", "--data", "photos", *small, "--out", "runs/photos")[0] == 0
     ends = ("--from", "photos/03.png", "--to", "photos/11.png")
@@ -283,7 +283,7 @@ def test_mistakes(lowerbound, case):
 
 def test_labels_of_data_are_written_for_a_model_without(lowerbound):
     np.save("plain.npy", np.arange(60 * 64).reshape(60, 8, 8).astype(np.uint8) % 17)
-    small = ("--epochs", 0, "--hidden", 9, "--latent-dim", 2)
+    small = ("--epochs", 0, "--hidden", 9, "--latent-dim", 2, "--no-report")
     assert lowerbound("train", "vae", "--data", "plain.npy", *small, "--out", "runs/plain")[0] == 0
     assert lowerbound("encode", "plain", "--data", "digits", "--out", "named")[0] == 0
     digits = load_data("digits").split("all")

@@ -32,7 +32,9 @@ def trained(tmp_path_factory) -> Path:
         patch.chdir(folder)
         for name, (recipe, data, *options) in RUNS.items():
             with pytest.raises(SystemExit) as left:
-                main(["train", recipe, "--data", data, "--out", f"runs/{name}", "--epochs", "1", *options])
+                main(
+                    ["train", recipe, "--data", data, "--out", f"runs/{name}", "--epochs", "1", "--no-report", *options]
+                )
             assert left.value.code == 0
     return folder
 
@@ -175,6 +177,45 @@ def test_compare_shows_what_differs_and_the_numbers(lowerbound):
     assert (lines[0]["num_samples"], lines[0]["option_epochs"]) == ("7", "1")
 
 
+def test_compare_writes_a_page_of_both(lowerbound):
+    code, _, err = lowerbound("compare", "one", "two", "--num-samples", "2")
+    assert code == 0
+    assert "saved: runs/one-vs-two.html" in err
+    html = Path("runs/one-vs-two.html").read_text()
+    saved = [json.loads(Path(f"runs/{name}/eval/test.json").read_text()) for name in ("one", "two")]
+    assert all(f"{numbers['nll']['value']:.3f}" in html for numbers in saved)
+    assert html.count("<img ") == 2 + 1 + 2 + 1  # training, reconstructions, samples of each, rates
+    assert "<script" not in html
+    assert "log p of two less one" in html
+    lowerbound("compare", "two", "code", "points", "--html", "x.html")
+    assert not Path("x.html").exists()  # refused
+    assert lowerbound("compare", "code", "two", "--num-samples", "2", "--html", "new/x.html")[0] == 0
+    html = Path("new/x.html").read_text()
+    assert "a Delta posterior is a point" in html
+    assert html.count("<img ") == 2 + 1 + 2 + 1
+
+
+def test_points_are_compared_by_draws(lowerbound):
+    shutil.copytree("runs/points", "runs/again")
+    assert lowerbound("compare", "points", "again", "--num-samples", "2")[0] == 0
+    html = Path("runs/points-vs-again.html").read_text()
+    assert "these data are no images" in html
+    assert html.count("<table") >= 4
+
+
+def test_evaluate_renews_the_report(lowerbound):
+    lowerbound("report", "one")
+    before = Path("runs/one/report.html").read_text()
+    _, _, err = lowerbound("evaluate", "one", "--num-samples", "3")
+    after = Path("runs/one/report.html").read_text()
+    nll = json.loads(Path("runs/one/eval/test.json").read_text())["nll"]["value"]
+    assert "report: runs/one/report.html" in err
+    assert f"{nll:.4f}" in after
+    assert f"{nll:.4f}" not in before
+    lowerbound("evaluate", "two", "--num-samples", "3")
+    assert not Path("runs/two/report.html").exists()
+
+
 def test_the_difference_is_that_of_each_example(lowerbound):
     _, out, _ = lowerbound("compare", "one", "two", "--num-samples", "9", "--seed", "4", "--json")
     [found] = json.loads(out)["differences"]
@@ -216,6 +257,7 @@ REFUSED = {
     "no run": (("one", "none"), ("there is no run 'none'",)),
     "K of 0": (("one", "two", "--num-samples", "0"), ("number of samples cannot be 0",)),
     "no CSV": (("one", "two", "--out", "x.html"), ("ends in .csv",)),
+    "no page": (("one", "two", "--html", "x.csv"), ("ends in .html",)),
 }
 
 
@@ -242,7 +284,7 @@ def test_report_is_written_and_says_what_is_next(lowerbound):
     html = Path("runs/one/report.html").read_text()
     assert "lowerbound evaluate one" in html
     assert "Auto-Encoding Variational Bayes" in html
-    assert html.count("<img ") == 2
+    assert html.count("<img ") == 2 + 8
     assert json.loads(lowerbound("report", "points", "--out", "a/b.html", "--json")[1]) == {"path": "a/b.html"}
     assert 'href="./../runs/points/data.json"' in Path("a/b.html").read_text()
 
@@ -254,7 +296,7 @@ def test_report_of_a_killed_run_without_model_or_numbers(lowerbound):
     code, _, err = lowerbound("report", "one")
     html = Path("runs/one/report.html").read_text()
     assert code == 0
-    assert "no samples: runs/one has no model yet." in err
+    assert "no pictures: runs/one has no model yet." in err
     assert all(text in html for text in ("killed", "no model yet", "no whole epoch yet", "not evaluated yet"))
 
 
@@ -264,7 +306,7 @@ def test_report_of_a_damaged_model_and_of_lost_data(lowerbound):
     assert lowerbound("report", "one")[0] == lowerbound("report", "two")[0] == 0
     assert "model.safetensors is damaged" in Path("runs/one/report.html").read_text()
     html = Path("runs/two/report.html").read_text()
-    assert html.count("<img ") == 1
+    assert html.count("<img ") == 2 + 1
     assert "was not trained on data with a name or a path" in html
 
 

@@ -19,7 +19,7 @@ from lowerbound.evaluation import evaluate, score
 from lowerbound.evaluation.restoration import corrupted, denoised, restoration
 from lowerbound.train import open_run
 
-SMALL = ("--epochs", "2", "--hidden", "24", "--latent-dim", "3")
+SMALL = ("--epochs", "2", "--hidden", "24", "--latent-dim", "3", "--no-report")
 RUNS = {
     "vae": ("vae", "digits", *SMALL),
     "cvae": ("cvae", "digits", *SMALL),

@@ -1,7 +1,8 @@
 """The report: one page that parses, fetches and runs nothing, escapes what files say, and draws what they hold."""
 
+import base64
+import io
 import json
-import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 import lowerbound as lb
+from lowerbound.core.errors import UsageError
 from lowerbound.core.objective import Objective
 from lowerbound.core.record import _REGISTRY
-from lowerbound.explore.curves import curves, ticks
-from lowerbound.explore.report import Shown, nothing_shown, page, reconstructions, samples
+from lowerbound.explore.html import page_path, picture
+from lowerbound.explore.pictures import Picture, Shown, pictures, samples
+from lowerbound.explore.report import epoch_lines, page, report, tug_points
 from lowerbound.explore.run_files import MONITORS, USUAL_MONITOR, read_run, size_on_disk
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -59,19 +62,24 @@ def is_harmless(html):
     return parsed
 
 
+def headings(html):
+    return [part.split("</h2>")[0] for part in html.split("<h2>")[1:]]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A run on images with labels."""
     path = tmp_path_factory.mktemp("report") / "digit run"
     data = lb.load_data("digits")
-    lb.fit(lb.recipes.cvae(data.spec, hidden=(9,)), data, epochs=3, out=path, progress=False)
+    lb.fit(lb.recipes.cvae(data.spec, hidden=(9,)), data, epochs=3, out=path, progress=False, report=False)
     return path
 
 
-def shown(folder, rows):
-    model = lb.load(folder)
-    assert model.spec is not None
-    return Shown(samples(model, model.spec), reconstructions(model, rows.matching(model.spec)))
+def drawn(folder, data):
+    return list(pictures(Shown.of(lb.load(folder), data, snapshots=folder / "snapshots")))
+
+
+NOTHING = [Picture("Samples", "None: it has no model yet.")]
 
 
 def test_the_page_of_images(folder):
@@ -80,12 +88,13 @@ def test_the_page_of_images(folder):
     (folder / "eval").mkdir()
     (folder / "eval" / "test.json").write_text(json.dumps(numbers))
     about = str(lb.recipes.cvae.__doc__)
-    html = page(read_run(folder), shown(folder, data.test), about=about, beside=folder)
+    html = page(read_run(folder), drawn(folder, data), about=about, beside=folder)
     parsed = is_harmless(html)
     assert parsed.all("html") == [{"lang": "en"}]
     assert len(parsed.all("title")) == len(parsed.all("h1")) == len(parsed.all("main")) == 1
-    assert [bool(image["alt"]) for image in parsed.all("img")] == [True, True]
-    assert [svg["role"] for svg in parsed.all("svg")] == ["img"] * 3
+    assert all(len(image["alt"] or "") > 20 for image in parsed.all("img"))
+    assert len(parsed.all("img")) == 2 + 8  # of training; of the model, all but points and the manifold of 2 dimensions
+    assert {"Samples", "What each latent dimension costs", "From one example to another"} <= set(headings(html))
     assert "digit run" in html
     assert f"{numbers['nll']['value']:.4f}" in html
     assert numbers["nll"]["target"] in html
@@ -96,7 +105,7 @@ def test_the_page_of_images(folder):
 
 
 def test_links_lead_from_elsewhere_to_the_run(folder):
-    parsed = is_harmless(page(read_run(folder), nothing_shown("x"), beside=folder.parent / "other"))
+    parsed = is_harmless(page(read_run(folder), NOTHING, beside=folder.parent / "other"))
     assert "./../digit%20run/data.json" in [a["href"] for a in parsed.all("a")]
 
 
@@ -107,16 +116,16 @@ def test_rows_of_a_table_have_its_columns_and_nothing_of_it_is_markup(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     data = lb.load_data(tmp_path / "t.csv")
     run = tmp_path / EVIL.replace("/", "")
-    lb.fit(lb.recipes.vae(data.spec, hidden=(8,), latent_dim=2), data, epochs=1, out=run, progress=False)
+    lb.fit(lb.recipes.vae(data.spec, hidden=(8,), latent_dim=2), data, epochs=1, out=run, progress=False, report=False)
     (run / "command.txt").write_text(f"lowerbound {EVIL}\n</pre><script>alert(1)</script>\x00")
     (run / "eval").mkdir()
     number = {"value": None, "reason": EVIL, "kind": EVIL}
     (run / "eval" / f"{EVIL}.json").write_text(json.dumps({"nll": number, EVIL: {"value": 1, "n": EVIL}, "x": EVIL}))
     described = json.loads((run / "data.json").read_text())
     (run / "data.json").write_text(json.dumps({**described, "notes": [EVIL], "warnings": [EVIL, "\ud800"]}))
-    html = page(read_run(run), shown(run, data.test), about=EVIL, beside=run)
+    html = page(read_run(run), drawn(run, data), about=EVIL, beside=run)
     parsed = is_harmless(html)
-    assert parsed.all("img") == []
+    assert len(parsed.all("img")) == 5  # two of training, rates, aggregate and scatter: no sheets of images
     assert html.encode("utf-8").count(b"&lt;img src=x onerror=alert(1)&gt;") > 12
     cells = [line for line in html.splitlines() if "reconstructed count" in line]
     assert len(cells) == 1
@@ -126,40 +135,97 @@ def test_rows_of_a_table_have_its_columns_and_nothing_of_it_is_markup(tmp_path):
 def test_points_are_a_table(tmp_path):
     data = lb.load_data("ring")
     made = lb.recipes.vae(data.spec, hidden=(5,), latent_dim=1).build(0)[0]
-    html = samples(made, data.spec, seed=3)
-    assert html.count("<tr><td>") == 10
-    assert html == samples(made, data.spec, seed=3) != samples(made, data.spec, seed=4)
+    rows = [samples(Shown.of(made, data, seed=seed)).columns for seed in (3, 3, 4)]
+    assert [len(column) for column in rows[0].values()] == [10, 10]
+    assert rows[0] == rows[1] != rows[2]
+    names = [p.name for p in pictures(Shown.of(made, data)) if p.figure is not None]
+    assert "What a data point is, and what the model draws" in names
+    assert "Where the codes lie" not in names  # there is one latent dimension
 
 
 def test_missing_pieces_are_said_in_words(tmp_path):
     run = tmp_path / "bare"
     run.mkdir()
-    html = page(read_run(run), nothing_shown("it has no model yet."), beside=run)
+    html = page(read_run(run), NOTHING, beside=run)
     is_harmless(html)
     for text in ("lowerbound evaluate bare", "no model yet", "no whole epoch yet", "recipe.json says nothing"):
         assert text in html
 
 
-def test_curves_stand_where_their_numbers_do():
-    svg = curves("a & b", {"train": [(1.0, 4.0), (2.0, 3.0), (3.0, 2.0)], "valid": [(3.0, 4.0)]}, x="epoch", y="<y>")
-    drawn = ET.fromstring(svg)
-    paths = [e.attrib["d"] for e in drawn.iter() if e.tag == "path"]
-    points = np.array([[float(v) for v in p.split()] for p in paths[0][1:].split("L")])
-    assert np.allclose(np.diff(points, axis=0), np.diff(points, axis=0)[0], atol=0.11)  # a straight line, falling
-    assert points[0][1] < points[-1][1]
-    [dot] = [e.attrib for e in drawn.iter() if e.tag == "circle"]
-    assert float(dot["cx"]) == pytest.approx(points[-1][0])
-    assert float(dot["cy"]) == pytest.approx(points[0][1])
-    assert {"epoch", "<y>", "train", "valid"} <= {e.text for e in drawn.iter() if e.tag == "text"}
+def test_the_whole_page_of_a_run_is_written_at_its_end(tmp_path):
+    data = lb.load_data("digits")
+    run = lb.fit(
+        lb.recipes.vae(data.spec, latent_dim=2, hidden=(9,)), data, epochs=2, out=tmp_path / "r", progress=False
+    )
+    html = (tmp_path / "r" / "report.html").read_text()
+    is_harmless(html)
+    assert {"The learned manifold", "Reconstructions in the course of training", "Where the codes lie"} <= set(
+        headings(html)
+    )
+    assert f"{max(e['elbo'] for e in run.history if e['split'] == 'valid'):.4f}" in html
+    assert "lowerbound evaluate r" in html
+    assert report(tmp_path / "r", out=tmp_path / "again.html").read_text().count("<img ") == html.count("<img ")
+    assert "report:" in (tmp_path / "r" / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("values", [[0.0], [3.0, 3.0], [-1e-9, 1e-9], [1e12, 1e12 + 1], [-5.0, 1e9], [27.2, 27.31]])
-def test_ticks_enclose_the_values(values):
-    found = ticks(values)
-    assert 2 <= len(found) <= 9
-    assert found[0] <= min(values)
-    assert found[-1] >= max(values)
-    assert len(set(np.diff(found).round(12))) == 1 or max(values) > 1e6
+def test_without_rows_the_samples_are_still_there(folder, tmp_path):
+    shown = Shown(lb.load(folder), None, why="the data are gone.")
+    found = {p.name: p for p in pictures(shown)}
+    assert found["Samples"].figure is not None
+    assert found["Reconstructions"].figure is None
+    assert "the data are gone" in found["Reconstructions"].text
+
+
+def test_a_conditional_model_without_labels_is_shown_as_far_as_it_goes(folder):
+    unlabelled = lb.from_arrays(np.zeros((20, 8, 8), np.uint8), scale=16, name="digits")
+    found = {p.name: p for p in pictures(Shown.of(lb.load(folder), unlabelled))}
+    assert found["Samples"].figure is not None
+    assert "no labels" in found["Reconstructions"].text
+
+
+def test_a_report_that_cannot_be_written_is_said_and_loses_nothing(tmp_path, monkeypatch):
+    from lowerbound.explore import report as module
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_report", full)
+    data, said = lb.load_data("ring"), []
+    ear = type(
+        "Ear", (), {"event": lambda *_: None, "tick": lambda *_: None, "say": lambda _, line: said.append(line)}
+    )()
+    made = lb.recipes.vae(data.spec, latent_dim=1, hidden=(3,))
+    run = lb.fit(made, data, epochs=1, out=tmp_path / "r", progress=False, listeners=(ear,))
+    assert run.status == "done"
+    assert "warning: no report was written: [Errno 28] No space left on device" in said
+    assert lb.load(tmp_path / "r").spec is not None
+
+
+@pytest.mark.parametrize("name", ["report.txt", "report", "."])
+def test_pages_are_html_files(tmp_path, name):
+    with pytest.raises(UsageError, match="cannot be written"):
+        page_path(tmp_path / name)
+
+
+def test_a_picture_is_as_large_as_its_file_says():
+    import matplotlib.figure
+
+    file = io.BytesIO()
+    matplotlib.figure.Figure(figsize=(5, 2), dpi=100).savefig(file)
+    shown = Page(picture(file.getvalue(), "a < b")).all("img")[0]
+    assert (shown["width"], shown["height"], shown["alt"]) == ("400", "160", "a < b")
+    assert base64.b64decode((shown["src"] or "").removeprefix("data:image/png;base64,")) == file.getvalue()
+
+
+def test_curves_and_the_tug_of_war_have_the_logged_numbers(tmp_path):
+    def epoch(number, split, **terms):
+        return {"event": "epoch", "split": split, "epoch": number, "seconds": 1.0, **terms}
+
+    events = [epoch(1, "train", elbo=-9.0, rate=2.0, distortion=7.0), epoch(2, "train", elbo=-8.0, rate=3.0)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(e) for e in events) + "\n")
+    run = read_run(tmp_path)
+    assert epoch_lines(run, "elbo", -1) == {"train": [(1.0, 9.0), (2.0, 8.0)]}
+    assert tug_points(run) == [(2.0, 7.0)]
 
 
 def test_the_table_of_monitors_is_that_of_the_objectives():

@@ -9,15 +9,14 @@ from typing import Annotated, Any
 import docstring_parser
 import tyro
 
-from ..core.errors import CorruptArtifact, DataError, UsageError
-from ..core.model import VAE, Show
+from ..core.errors import DataError, UsageError
+from ..core.model import VAE, Show, spec_of
 from ..core.spec import DataSpec
 from ..data import BUILTIN, Data, Dataset, load_data, load_rows
-from ..data.checks import fingerprint
 from ..data.dataset import SplitName
 from ..data.images import Alpha
-from ..ship.files import read_json
 from ..train import open_run
+from ..train.run import data_of, origin_of
 from .output import say
 
 RUNS = Path("runs")
@@ -145,17 +144,6 @@ def open_rows(options: RowsOptions) -> Opened:
     return Opened(folder, model, spec, rows_of(folder, model, options))
 
 
-def spec_of(model: VAE) -> DataSpec:
-    """Return the spec of a model.
-
-    Raises:
-        UsageError: if it has none.
-    """
-    if model.spec is None:
-        raise UsageError("the model does not know its data", fix="train it by a recipe, or give VAE a `spec`")
-    return model.spec
-
-
 def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     """Return rows of the run's own data, or of `options.data`, as the model wants them."""
     spec = spec_of(model)
@@ -206,15 +194,9 @@ def _new_rows(options: RowsOptions, spec: DataSpec) -> Dataset:
     return rows
 
 
-def _origin(folder: Path) -> dict[str, Any] | None:
-    described = read_json(folder / "data.json") if (folder / "data.json").exists() else {}
-    origin = described.get("origin") if isinstance(described, dict) else None
-    return origin if isinstance(origin, dict) else None
-
-
 def _is_own(folder: Path, options: RowsOptions) -> bool:
     """Tell whether the rows that the options name are those the run was trained on."""
-    origin, source = _origin(folder), options.data
+    origin, source = origin_of(folder), options.data
     if origin is None or source is None or origin.get("source") not in (source, str(Path(source).resolve())):
         return False
     return options.seen is None or str(Path(options.seen).resolve()) == origin.get("seen")
@@ -226,16 +208,11 @@ def own_data(folder: Path, like: DataSpec) -> Data:
     Raises:
         DataError: if they were arrays, or are no longer where they were.
     """
-    origin = _origin(folder)
-    if origin is None:
-        raise DataError(f"{folder} was not trained on data with a name or a path", fix="say which: --data NAME|PATH")
-    try:
-        data = load_data(**origin, like=like)
-    except TypeError as error:
-        raise CorruptArtifact(f"the origin of the data makes no sense: {error}", where=f"{folder}/data.json") from error
-    before = read_json(folder / "data.json").get("fingerprint")
-    if before is not None and before != fingerprint(data):
-        say(f"warning: {origin['source']} has changed since {folder.name} was trained on it")
+    data, same = data_of(folder, like)
+    if not same:
+        say(
+            f"warning: {(data.origin or {}).get('source', like.name)} has changed since {folder.name} was trained on it"
+        )
     return data
 
 

@@ -14,6 +14,9 @@ from ..data.dataset import Dataset, SplitName
 from ..evaluation import evaluate
 from ..evaluation.compare import Difference, Subject, check_same, differences, subject_of
 from ..evaluation.likelihood import Units
+from ..explore.comparison import Side, comparison_page, comparison_path
+from ..explore.html import page_path, write_page
+from ..explore.pictures import Shown
 from ..explore.run_files import RunFiles, clean, inside, number, read_run
 from ..ship.files import newest, write_json, write_text
 from .common import ReadingOptions, RowsOptions, open_rows
@@ -54,6 +57,8 @@ class Compare(ReadingOptions):
     """Print the result as JSON."""
     out: Path | None = None
     """A .csv file to write, one line for each run."""
+    html: Path | None = None
+    """The page to write, an .html file (default: FIRST-vs-SECOND.html beside the first run)."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,23 @@ def command(words: list[str]) -> int:
     found = differences(
         models, [r.rows for r in runs], num_samples=options.num_samples, seed=options.seed, units=options.units
     )
+    words = _in_words(runs, subject, found, options)
     if options.json:
         result_json(_as_json(runs, subject, found, options))
     else:
-        _show(runs, subject, found, options)
-    if options.out is None:
-        say(f"next:  lowerbound report {clean(options.runs[0])}")
-        return 0
-    _write_csv(options.out, runs, found, options)
-    saved(options.out, f"lowerbound report {clean(options.runs[0])}")
+        _show(runs, words)
+    if options.out is not None:
+        _write_csv(options.out, runs, found, options)
+        say(f"saved: {options.out}")
+    saved(_write_page(runs, words, options), f"lowerbound report {clean(options.runs[0])}")
     return 0
+
+
+def _write_page(runs: list[Compared], words: list[str], options: Compare) -> Path:
+    path = page_path(options.html or comparison_path([run.files.folder for run in runs]))
+    sides = [Side(run.name, run.files, Shown(run.model, run.rows, options.seed), run.numbers) for run in runs]
+    chosen = differing([run.files for run in runs])
+    return write_page(path, comparison_page(sides, numbers=NUMBERS, options=chosen, words=words))
 
 
 def _check(options: Compare) -> None:
@@ -101,6 +113,8 @@ def _check(options: Compare) -> None:
         )  # refused before anything is read or written
     if options.out is not None and options.out.suffix.lower() != ".csv":
         raise UsageError(f"a comparison cannot be written to {options.out}", expected="a file that ends in .csv")
+    if options.html is not None:
+        page_path(options.html)
 
 
 def _check_names(runs: list[Compared]) -> None:
@@ -215,7 +229,19 @@ def _as_json(runs: list[Compared], subject: Subject, found: list[Difference], op
     }
 
 
-def _show(runs: list[Compared], subject: Subject, found: list[Difference], options: Compare) -> None:
+def _in_words(runs: list[Compared], subject: Subject, found: list[Difference], options: Compare) -> list[str]:
+    """Return what the numbers are about, what is missing and why, and each difference: one line for each."""
+    return [
+        f"{subject.n:,} {subject.split} examples of {subject.data}, binarisation {subject.binarisation}; "
+        "nats for each example, +- standard error over the examples",
+        f"nll: bound on -{subject.target}, K = {options.num_samples}, seed {options.seed}, "
+        f"{subject.values} in units of the {subject.units}",
+        *_reasons(runs),
+        *(_difference_line(d) for d in found),
+    ]
+
+
+def _show(runs: list[Compared], words: list[str]) -> None:
     facts = [_facts(run) for run in runs]
     rows = [["recipe", *(_shown(f["recipe"]) for f in facts)]]
     rows += [[name, *map(_shown, values)] for name, values in differing([run.files for run in runs]).items()]
@@ -223,16 +249,7 @@ def _show(runs: list[Compared], subject: Subject, found: list[Difference], optio
     rows += [[label, *(_shown(f[name]) for f in facts)] for label, name in done.items()]
     rows += [[name, *(_number_text(run.numbers[name]) for run in runs)] for name in NUMBERS]
     show_table(["", *(run.name for run in runs)], rows)
-    result(
-        f"\n{subject.n:,} {subject.split} examples of {subject.data}, binarisation {subject.binarisation}; "
-        f"nats for each example, +- standard error over the examples\n"
-        f"nll: bound on -{subject.target}, K = {options.num_samples}, seed {options.seed}, "
-        f"{subject.values} in units of the {subject.units}"
-    )
-    for line in _reasons(runs):
-        result(line)
-    for line in [_difference_line(d) for d in found]:
-        result(line)
+    result("\n" + "\n".join(words))
 
 
 def _reasons(runs: list[Compared]) -> list[str]:

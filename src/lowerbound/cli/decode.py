@@ -8,12 +8,12 @@ import tyro
 from torch import Tensor
 
 from ..core.errors import DataError, UsageError
-from ..core.model import VAE
+from ..core.model import VAE, spec_of
 from ..data.sources import places_in
 from ..explore.latents import far_from, latent_shape, prior_of
 from ..explore.sheets import grid, sheet_caption
 from ..explore.write import read_codes, read_labels, target, write_examples
-from .common import RunOptions, ShownOptions, open_model, spec_of
+from .common import RunOptions, ShownOptions, open_model
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot

@@ -8,13 +8,13 @@ import torch
 import tyro
 
 from ..core.errors import UsageError
-from ..core.model import VAE
+from ..core.model import VAE, spec_of
 from ..core.spec import DataSpec
 from ..data import Dataset, load_rows
 from ..explore.latents import encode_rows, interpolate, latent_shape
 from ..explore.sheets import grid, sheet_caption
 from ..explore.write import target, write_examples
-from .common import RowsOptions, ShownOptions, open_model, rows_of, spec_of
+from .common import RowsOptions, ShownOptions, open_model, rows_of
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot

@@ -2,25 +2,31 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from ..core.errors import UsageError
 from ..explore.latents import latent_shape, manifold, prior_of
-from ..explore.sheets import grid, sheet_caption
+from ..explore.sheets import grid as sheet
+from ..explore.sheets import sheet_caption
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, open_model
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot
 
+REACH = 3.0  # standard deviations of the prior
+
 
 @dataclass(kw_only=True)
 class Manifold(ShownOptions, RunOptions):
-    """Decode a grid of two latent dimensions at equal steps of the prior's probability; the others at its mean."""
+    """Decode a grid of two latent dimensions; the others are at the prior's mean."""
 
     dims: tuple[int, int] = (0, 1)
     """Which two dimensions: across and up."""
     steps: int = 20
     """How many values of each."""
+    grid: Literal["quantiles", "linear"] = "quantiles"
+    """Equal steps of the prior's probability (its inverse CDF), or equal steps over 3 standard deviations each way."""
     label: str | None = None
     """The class, of a conditional model (default: the first)."""
 
@@ -36,20 +42,22 @@ def command(words: list[str]) -> int:
     one = label_numbers(model, options.label, 1)
     prior = prior_of(model, None if one is None else one_hot(model, one))
     mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
-    codes = manifold(scale, mean, options.dims, options.steps).unflatten(1, latent_shape(model))
+    even = REACH if options.grid == "linear" else None
+    codes = manifold(scale, mean, options.dims, options.steps, linear=even).unflatten(1, latent_shape(model))
     if one is not None:
         say(f"class {spec.classes[int(one[0])]}")
     classes = None if one is None else one.expand(len(codes))
     show = options.show or "mean"
     made = model.decode(codes, None if classes is None else one_hot(model, classes), show=show, seed=options.seed)
     across, up = options.dims
-    caption = sheet_caption(f"z{across} across, z{up} up, at equal steps of the prior's probability", show)
-    path = target(options.out, folder / "samples" / f"manifold-{show}", spec)
+    steps = "equal steps of the prior's probability" if even is None else f"equal steps over {REACH:g} sd to each side"
+    caption = sheet_caption(f"z{across} across, z{up} up, at {steps}", show)
+    path = target(options.out, folder / "samples" / f"manifold-{options.grid}-{show}", spec)
     write_examples(
         path,
         made,
         spec,
-        lambda: grid(made, columns=options.steps, caption=caption, support=spec.support, gap=0),
+        lambda: sheet(made, columns=options.steps, caption=caption, support=spec.support, gap=0),
         y=classes,
         more={"z": codes.flatten(1)},
     )

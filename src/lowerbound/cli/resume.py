@@ -6,9 +6,10 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import UsageError
+from ..core.model import spec_of
 from ..explore.run_files import read_run
 from ..train import find_run, open_run, resume
-from .common import own_data, spec_of
+from .common import own_data
 from .mistakes import parse
 from .train import finish
 
@@ -23,6 +24,8 @@ class Resume:
     """Passes through the training data in all, those already done included (default: as many as were planned)."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    report: bool = True
+    """Write report.html into the run folder at the end."""
 
 
 def command(words: list[str]) -> int:
@@ -32,4 +35,5 @@ def command(words: list[str]) -> int:
     if read_run(folder).state == "running":
         raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
     like = spec_of(open_run(folder)[1])
-    return finish(resume(folder, own_data(folder, like), epochs=options.epochs, device=options.device))
+    data = own_data(folder, like)
+    return finish(resume(folder, data, epochs=options.epochs, device=options.device, report=options.report))

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.model import VAE
+from ..core.model import VAE, spec_of
 from ..explore.sheets import sample_grid
 from ..explore.write import target, write_examples
-from .common import RunOptions, ShownOptions, default_show, open_model, spec_of
+from .common import RunOptions, ShownOptions, default_show, open_model
 from .mistakes import parse
 from .output import say, wrote
 

@@ -22,7 +22,7 @@ from .output import result, saved, say
 from .recipes import listing
 
 DATA = ("like", "seed", "source")
-FIT = ("data", "init", "listeners", "out", "progress", "recipe")
+FIT = ("data", "init", "listeners", "out", "progress", "recipe", "watchers")
 
 
 def command(words: list[str]) -> int:

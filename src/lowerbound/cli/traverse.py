@@ -55,13 +55,16 @@ def command(words: list[str]) -> int:
     every = None if classes is None else classes.expand(len(codes))
     made = model.decode(codes, None if every is None else one_hot(model, every), show=show, seed=options.seed)
     path = target(options.out, opened.folder / "samples" / f"traversal-{show}", spec)
-    caption = sheet_caption(f"middle {options.reach:.0%} of the prior, one dimension a row", show)
+    caption = sheet_caption("one dimension a row, at quantiles of its prior", show)
     labels = [f"z{d}" for d in dims]
+    tail = (1 - options.reach) / 2
+    shares = torch.linspace(100 * tail, 100 * (1 - tail), options.steps).tolist()
+    heads = [f"{share:.3g}%" for share in shares]
     write_examples(
         path,
         made,
         spec,
-        lambda: grid(made, columns=options.steps, caption=caption, support=spec.support, labels=labels),
+        lambda: grid(made, columns=options.steps, caption=caption, support=spec.support, labels=labels, heads=heads),
         y=every,
         more={"z": codes.flatten(1), "dims": torch.tensor(dims)},
     )

@@ -57,6 +57,13 @@ class Distribution(TorchDistribution):
         elements = self._log_prob_elements(torch.where(observed, value, self.filler))
         return self._sum_events(torch.where(observed, elements, 0.0))
 
+    def elements(self) -> "Distribution | None":
+        """Return the same distribution with each event dimension an event of its own; None unless they are independent.
+
+        Batch and event axes then are all batch axes: a closed-form KL comes out for each dimension.
+        """
+        return None
+
     def rsample_and_log_prob(self, shape: Sizes = ()) -> tuple[Tensor, Tensor]:
         """Draw z and return it with log q(z); families that can score only what they drew override this."""
         z = self.rsample(shape) if self.has_rsample else self.sample(shape)

@@ -288,6 +288,17 @@ def _shown(px: Distribution, show: Show) -> Tensor:
     return (px.mean if show == "mean" else px.sample())[0]
 
 
+def spec_of(model: VAE) -> DataSpec:
+    """Return the spec of a model.
+
+    Raises:
+        UsageError: if it has none.
+    """
+    if model.spec is None:
+        raise UsageError("the model does not know its data", fix="train it by a recipe, or give VAE a `spec`")
+    return model.spec
+
+
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
     """Run in evaluation mode and without gradients, and restore each module's mode afterwards."""

@@ -4,9 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core.errors import UsageError
-from ..core.model import VAE
+from ..core.distribution import Distribution
+from ..core.errors import Incompatible, NoDensity, UsageError
+from ..core.kl import kl_divergence
+from ..core.model import VAE, inference
+from ..core.noise import kept_generators
 from ..data.dataset import Dataset
+from .likelihood import no_density_reason, shares
 
 ROWS = 1000
 
@@ -30,3 +34,34 @@ def mean_variance(model: VAE, data: Dataset) -> Float[Tensor, " D"]:
 def active_units(model: VAE, data: Dataset, *, threshold: float = 0.01) -> int:
     """Count the latent dimensions with Var_x(E[z_d|x]) > threshold (Burda et al. 2016, arXiv 1509.00519, sec. 5.2)."""
     return int((mean_variance(model, data) > threshold).sum())
+
+
+def rate_per_dimension(model: VAE, data: Dataset) -> Float[Tensor, " D"]:
+    """Return the mean over the data of KL(q(z_d|x) || p(z_d)) for each dimension of the top latent, `[D]`, in nats.
+
+    Where q and p factorise over the dimensions, these sum to the rate.
+
+    Args:
+        model: a trained model.
+        data: rows as the model wants them (`Dataset.matching`).
+
+    Raises:
+        NoDensity: if the model has no density.
+        Incompatible: if q or p does not factorise, or their KL has no closed form.
+    """
+    if not model.has_density:
+        raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
+    share, start, total = shares(data), 0, None
+    with inference(model), kept_generators():
+        for batch in data.to(model.device).blocks(ROWS):
+            latent = model(batch).latents[0]
+            q, p = (d.elements() if isinstance(d, Distribution) else None for d in (latent.q, latent.p))
+            kl = None if q is None or p is None else kl_divergence(q, p)
+            if kl is None:
+                raise Incompatible(
+                    f"the KL of {type(latent.q).__name__} from {type(latent.p).__name__} does not split into dimensions"
+                )
+            part = share[start : start + len(batch.x)] @ kl.flatten(1).double().cpu()
+            total, start = part if total is None else total + part, start + len(batch.x)
+    assert total is not None, "a split has rows"
+    return total

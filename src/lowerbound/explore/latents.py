@@ -122,12 +122,24 @@ def traversal(
 
 
 def manifold(
-    prior_scale: Float[Tensor, " D"], prior_mean: Float[Tensor, " D"], dims: tuple[int, int], steps: int
+    prior_scale: Float[Tensor, " D"],
+    prior_mean: Float[Tensor, " D"],
+    dims: tuple[int, int],
+    steps: int,
+    *,
+    linear: float | None = None,
 ) -> Float[Tensor, "M D"]:
-    """Return codes `[steps * steps, D]` on a grid of prior quantiles, the second dimension falling from row to row.
+    """Return codes `[steps * steps, D]` on a grid of two dimensions, the second falling from row to row.
 
-    Equal parts of the prior's probability lie between neighbours (Kingma & Welling 2014, arXiv 1312.6114, fig. 4); the
-    dimensions not shown are at the prior's mean.
+    Equal parts of the prior's probability lie between neighbours (Kingma & Welling 2014, arXiv 1312.6114, fig. 4), or
+    with `linear` equal steps; the dimensions not shown are at the prior's mean.
+
+    Args:
+        prior_scale: standard deviation of each dimension.
+        prior_mean: mean of each dimension.
+        dims: the dimension from left to right, and that from bottom to top.
+        steps: values of each.
+        linear: how many standard deviations an even grid reaches to each side.
 
     Raises:
         UsageError: if there are no such two dimensions, or the grid is impossible.
@@ -136,6 +148,8 @@ def manifold(
     if len(dims) != 2 or dims[0] == dims[1]:
         raise UsageError(f"a manifold cannot show the dimensions {dims}", expected="two different ones")
     moved = quantiles(steps, 1 - 1 / max(steps, 2))
+    if linear is not None:
+        moved = torch.linspace(-linear, linear, steps)
     codes = prior_mean.repeat(steps, steps, 1)
     codes[:, :, dims[0]] = prior_mean[dims[0]] + prior_scale[dims[0]] * moved
     codes[:, :, dims[1]] = (prior_mean[dims[1]] + prior_scale[dims[1]] * moved.flip(0))[:, None]

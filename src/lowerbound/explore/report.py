@@ -1,204 +1,126 @@
 """A run as one HTML page: self-contained, without scripts, and with everything that files say escaped."""
 
-import base64
-import io
+import inspect
 import os
-import re
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
-from PIL import Image
+from ..core.errors import LowerboundError
+from ..core.model import spec_of
+from ..core.recipe import RECIPES
+from ..data.dataset import Data
+from ..train.run import data_of, find_run, open_run
+from . import figures, html
+from .pictures import Picture, Shown, first_line, pictures
+from .run_files import RunFiles, inside, number, read_run, readable_size, texts
 
-from .._version import __version__
-from ..core.errors import LowerboundError, UsageError
-from ..core.model import VAE, Show
-from ..core.spec import DataSpec
-from ..data.dataset import Dataset
-from ..ship.files import MANIFEST, write_text
-from .curves import curves
-from .run_files import RunFiles, clean, inside, number, readable_size, texts
-from .sheets import WHAT, reconstruction_grid, sample_grid
-from .write import to_array
-
-SAMPLES, RECONSTRUCTIONS, TABLE_ROWS, MOST_COLUMNS, MOST_FILES = 32, 10, 10, 30, 60
+MOST_COLUMNS, MOST_FILES = 30, 60
 UNITS = {**dict.fromkeys(("elbo", "distortion", "rate", "nll"), "nats"), "bits_per_dim": "bits/dim", "psnr": "dB"}
-QUANTITIES = {"distortion": ("distortion", 1), "rate": ("rate", 1), "-elbo": ("elbo", -1)}
-# nothing may be fetched or run, whatever a file smuggles into the page
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #57606a; --back: #ffffff; --panel: #f3f5f7;
-  --edge: #d0d7de; --first: #0b62c4; --second: #b3470f; --bad: #a40e26; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9da7b3; --back: #0f1318; --panel: #1a2027;
-  --edge: #39424d; --first: #6cb0ff; --second: #ffa657; --bad: #ff8f8f; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--back); color: var(--text);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; }
-a { color: var(--first); } .soft { color: var(--soft); } .bad { color: var(--bad); }
-.wide { overflow-x: auto; } .pairs td { overflow-wrap: anywhere; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
-.number { text-align: right; white-space: nowrap; }
-pre { background: var(--panel); padding: .7rem; overflow-x: auto; border-radius: 4px; }
-img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--edge); }
-figure { margin: 0 0 1rem; } figcaption { color: var(--soft); }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-svg { width: 100%; height: auto; } svg text { fill: var(--text); font: 12px system-ui, sans-serif; }
-svg .grid { stroke: var(--edge); } svg path { fill: none; }
-svg .line0 { stroke: var(--first); stroke-width: 2; } svg circle.line0 { fill: var(--first); stroke: none; }
-svg .line1 { stroke: var(--second); stroke-width: 2; stroke-dasharray: 5 3; }
-svg circle.line1 { fill: var(--second); stroke: none; }
-"""
+KINDS = {"elbo": "bound", "distortion": "estimate", "rate": "estimate"}
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What a model makes, as HTML, or in words why there is nothing.
+def report(
+    run: str | Path, *, data: Data | None = None, out: str | Path | None = None, device: str = "auto", seed: int = 0
+) -> Path:
+    """Write the report of a run, one HTML file that fetches and runs nothing, and return its path.
 
     Args:
-        samples: of draws from the prior.
-        reconstructions: of test examples.
+        run: a run folder, a name under runs/, or "last".
+        data: the data it was trained on (default: loaded again from where they were).
+        out: file to write (default: report.html in the run).
+        device: "auto", "cpu", "cuda", ...
+        seed: decides everything that is drawn.
+
+    Raises:
+        DataError: if there is no such run.
+        UsageError: if `out` is no .html file.
     """
+    folder = find_run(run)
+    path = html.page_path(Path(out) if out is not None else folder / "report.html")
+    shown, why = shown_of(folder, data=data, device=device, seed=seed)
+    return write_report(folder, path, shown, why)
 
-    samples: str
-    reconstructions: str
+
+def shown_of(
+    folder: Path, *, data: Data | None = None, device: str = "auto", seed: int = 0
+) -> tuple[Shown | None, str]:
+    """Return a run's model and test rows, and why either is missing, if it is.
+
+    Args:
+        folder: the run folder.
+        data: the data it was trained on (default: loaded again from where they were).
+        device: "auto", "cpu", "cuda", ...
+        seed: decides everything that is drawn.
+    """
+    from ..train.fit import pick_device
+
+    snapshots = folder / "snapshots"
+    try:
+        model = open_run(folder)[1].to(pick_device(device))
+        spec = spec_of(model)
+    except LowerboundError as error:
+        return None, first_line(error)
+    try:
+        shown = Shown.of(model, data_of(folder, spec)[0] if data is None else data, seed=seed, snapshots=snapshots)
+    except (LowerboundError, OSError) as error:
+        shown = Shown(model, None, seed, snapshots, first_line(error))
+    return shown, shown.why
 
 
-def page(run: RunFiles, shown: Shown, *, about: str = "", beside: Path) -> str:
+def write_report(folder: Path, path: Path, shown: Shown | None, why: str = "") -> Path:
+    """Write the report of a run folder to `path` and return that.
+
+    Args:
+        folder: the run folder.
+        path: file to write, by `html.page_path`.
+        shown: the run's model and rows; None if it has none.
+        why: why there are none.
+    """
+    run = read_run(folder)
+    recipe = RECIPES.get(str(run.recipe.get("name")))
+    drawn = [Picture("Samples", f"None: {why}")] if shown is None else pictures(shown)
+    about = (inspect.getdoc(recipe) or "") if recipe else ""
+    return html.write_page(path, page(run, drawn, about=about, beside=path.parent))
+
+
+def page(run: RunFiles, drawn: Iterable[Picture], *, about: str = "", beside: Path) -> str:
     """Return the report of a run as an HTML page.
 
     Args:
         run: its files.
-        shown: what its model makes.
+        drawn: what its model makes.
         about: the recipe's docstring, if it is known.
         beside: the folder the page will lie in; links are relative to it.
     """
     sections = {
         "What it is": _recipe(run, about),
-        "Data": _data(run),
         "Numbers": _numbers(run),
         "Training": _training(run),
-        "Samples": shown.samples,
-        "Reconstructions": shown.reconstructions,
-        "Command": _command(run),
-        "Environment": _pairs(run.env) or _words("env.json says nothing."),
+        **{picture.name: picture_html(picture) for picture in drawn},
+        "Data": _data(run),
+        "Options": _options(run),
+        "Command": command(run),
+        "Environment": html.pairs(run.env) or html.words("env.json says nothing."),
         "Files": _files(run, beside),
     }
-    body = "\n".join(f"<section>\n<h2>{_text(name)}</h2>\n{html}\n</section>" for name, html in sections.items())
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(run.name)}: a run of lowerbound</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<header>\n<h1>{_text(run.name)}</h1>\n{_status(run)}\n</header>\n<main>\n{body}\n</main>\n"
-        f'<footer class="soft"><p>Written by lowerbound {__version__}.</p></footer>\n</body>\n</html>\n'
-    )
+    head = f"<h1>{html.text(run.name)}</h1>\n{_status(run)}"
+    return html.document(f"{run.name}: a run of lowerbound", head, sections)
 
 
-def page_path(path: Path) -> Path:
-    """Return `path` if a page may be written there.
-
-    Raises:
-        UsageError: if it is no .html file, or its folder has a manifest: another file would damage it.
-    """
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise UsageError(f"a report cannot be written to {path}", expected="a file that ends in .html")
-    if (path.parent / MANIFEST).exists():
-        raise UsageError(
-            f"{path.parent} is a saved model, to which no file may be added", fix="choose another place: --out FILE"
-        )
-    return path
-
-
-def write_page(path: Path, html: str) -> Path:
-    """Write a page; returns the path.
-
-    Raises:
-        UsageError: if its folder cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path.parent} cannot be a folder: {error.strerror}", fix="choose another --out") from error
-    write_text(path, html)
-    return path
-
-
-def nothing_shown(reason: str) -> Shown:
-    """Return the words that stand for samples and reconstructions where there is no model."""
-    return Shown(_words(f"None: {reason}"), _words(f"None: {reason}"))
-
-
-def samples(model: VAE, spec: DataSpec, *, seed: int = 0) -> str:
-    """Return samples as HTML: a sheet of images, or a table of rows in the data's units."""
-    num = SAMPLES if spec.kind == "image" else TABLE_ROWS
-    show: Show = "mean" if spec.kind == "image" else "draw"
-    classes = torch.arange(num) % spec.num_classes if model.conditional and spec.classes else None
-    y = None if classes is None else torch.eye(spec.num_classes)[classes]
-    x = model.sample(num, y, show=show, seed=seed)
-    note = "" if model.has_density else _words("This model has no density: nothing made its codes follow the prior.")
-    given = f", classes in turn: {', '.join(spec.classes[:20])}" if classes is not None else ""
-    text = f"{num} samples: z from the prior, {WHAT[show]}, seed {seed}{given}"
-    if spec.kind == "image":
-        return note + _figure(sample_grid(x, show), text)
-    columns = dict(zip(*_columns(x, spec), strict=True))
-    if classes is not None:
-        columns[spec.label.name if spec.label else "class"] = [spec.classes[i] for i in classes.tolist()]
-    return note + _sampled_table(columns) + f'<p class="soft">{_text(text)}.</p>'
-
-
-def reconstructions(model: VAE, rows: Dataset, *, seed: int = 0) -> str:
-    """Return the first rows above their reconstructions as HTML; of a table, both in one."""
-    batch = rows.take(RECONSTRUCTIONS).batch(slice(None))
-    made = model.reconstruct(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask, seed=seed)
-    text = f"the first {len(made)} {rows.split} examples, {WHAT['mean']} at the mean of q(z|x)"
-    if rows.spec.kind == "image":
-        return _figure(reconstruction_grid(batch.x.cpu(), made.cpu(), "mean"), f"{text}, originals above")
-    names, originals = _columns(batch.x, rows.spec, batch.mask)
-    _, cells = _columns(made, rows.spec)
-    both = {}
-    for name, original, values in zip(names, originals, cells, strict=True):
-        both |= {name: original, f"reconstructed {name}": values}
-    return _sampled_table(both) + f'<p class="soft">{_text(f"Reconstructions of {text}.")}</p>'
-
-
-def in_words(draw: Any, *arguments: Any, seed: int) -> str:
-    """Return what `draw` draws, or its error in words: a report is written nevertheless."""
-    try:
-        return draw(*arguments, seed=seed)
-    except LowerboundError as error:
-        return _words(f"None: {first_line(error)}")
-
-
-def first_line(error: Exception) -> str:
-    """Return what happened, without where and what to do."""
-    return str(error).splitlines()[0] + "."
-
-
-def _sampled_table(columns: dict[str, list[Any]]) -> str:
-    """Return columns by their names as an HTML table, the first ones where there are many."""
-    names = list(columns)[:MOST_COLUMNS]
-    more = "" if len(names) == len(columns) else _words(f"The first {len(names)} of {len(columns)} columns.")
-    rows = zip(*(columns[name] for name in names), strict=True)
-    return _table(names, ([_cell(v) for v in row] for row in rows)) + more
-
-
-def _columns(x: torch.Tensor, spec: DataSpec, mask: torch.Tensor | None = None) -> tuple[list[str], list[list[Any]]]:
-    """Return names and cells of the data's columns; cells where `mask` is 0 are None."""
-    from ..data.tables import to_table
-
-    observed = None if mask is None else mask.cpu().numpy() > 0
-    if spec.columns:
-        table = to_table(x.detach().cpu().float().flatten(1).numpy(), spec.columns, observed=observed)
-        return table.column_names, [column.to_pylist() for column in table.columns]
-    flat = to_array(x, spec).reshape(len(x), -1)
-    return [f"x{i}" for i in range(flat.shape[1])], [column.tolist() for column in flat.T]
+def picture_html(picture: Picture) -> str:
+    """Return a picture as HTML: the figure or the table with its caption, or the words in their place."""
+    if picture.figure is not None:
+        return html.picture(figures.png_of(picture.figure), picture.text)
+    if not picture.columns:
+        return html.words(picture.text)
+    names = list(picture.columns)[:MOST_COLUMNS]
+    left_out = len(picture.columns) - len(names)
+    more = html.words(f"The first {len(names)} of {len(picture.columns)} columns.") if left_out else ""
+    rows = zip(*(picture.columns[name] for name in names), strict=True)
+    return html.table(names, ([_cell(v) for v in row] for row in rows)) + more + html.words(picture.text)
 
 
 def _status(run: RunFiles) -> str:
@@ -217,10 +139,10 @@ def _status(run: RunFiles) -> str:
         value, epoch, split = run.best
         kept = "best" if split == "valid" else "last"
         facts.append(f"{kept} {run.monitor[0]} {value:.3f} nats ({split}, epoch {epoch})")
-    lines = [_text("; ".join(facts)) + "."]
+    lines = [html.text("; ".join(facts)) + "."]
     if error := run.status.get("error"):
-        lines.append(f'<span class="bad">{_text(error)}</span>')
-    lines += [f'<span class="bad">{_text(line)}</span>' for line in run.damaged]
+        lines.append(f'<span class="bad">{html.text(error)}</span>')
+    lines += [f'<span class="bad">{html.text(line)}</span>' for line in run.damaged]
     return "<p>" + "<br>\n".join(lines) + "</p>"
 
 
@@ -234,25 +156,23 @@ def _time(seconds: float) -> str:
 def _recipe(run: RunFiles, about: str) -> str:
     name = run.recipe.get("name")
     if name is None:
-        return _words("recipe.json says nothing.")
+        return html.words("recipe.json says nothing.")
     head = about.split("\nArgs:")[0].strip() or "A recipe that this version of lowerbound does not have."
-    paragraphs = [f"<p>{_linked(_text(p))}</p>" for p in head.split("\n\n")]
-    options = _pairs(inside(run.recipe, "options")) or _words("It has no options.")
-    training = _pairs(inside(run.recipe, "training", "args")) or _words("recipe.json does not say.")
+    paragraphs = [f"<p>{html.linked(html.text(p))}</p>" for p in head.split("\n\n")]
     count = "" if run.parameters is None else f"<p>{run.parameters:,} parameters.</p>"
-    parts = [f"<p>Recipe <code>{_text(name)}</code></p>", *paragraphs, count]
-    return "\n".join([*parts, "<h3>Options</h3>", options, "<h3>How it is trained</h3>", training])
+    return "\n".join([f"<p>Recipe <code>{html.text(name)}</code></p>", *paragraphs, count])
 
 
-def _linked(html: str) -> str:
-    """Make arXiv numbers in escaped text links."""
-    return re.sub(r"arXiv:? ?(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', html)
+def _options(run: RunFiles) -> str:
+    options = html.pairs(inside(run.recipe, "options")) or html.words("The recipe has none, or recipe.json is missing.")
+    training = html.pairs(inside(run.recipe, "training", "args")) or html.words("recipe.json does not say.")
+    return f"{options}\n<h3>How it is trained</h3>\n{training}"
 
 
 def _data(run: RunFiles) -> str:
     spec, origin = inside(run.data, "spec"), inside(run.data, "origin")
     if not spec:
-        return _words("data.json says nothing.")
+        return html.words("data.json says nothing.")
     columns = spec.get("columns")
     facts = {
         "name": spec.get("name"),
@@ -267,10 +187,10 @@ def _data(run: RunFiles) -> str:
         "fingerprint": run.data.get("fingerprint"),
     }
     facts |= {f"share of {name}": origin.get(f"{name}_fraction") for name in ("valid", "test")}
-    lines = [f"<li>{_text(note)}</li>" for note in texts(run.data.get("notes"))]
-    lines += [f'<li class="bad">warning: {_text(line)}</li>' for line in texts(run.data.get("warnings"))]
-    listed = f"<ul>{''.join(lines)}</ul>" if lines else _words("Nothing was noted when they were read.")
-    return _pairs({k: v for k, v in facts.items() if v is not None}) + listed
+    lines = [f"<li>{html.text(note)}</li>" for note in texts(run.data.get("notes"))]
+    lines += [f'<li class="bad">warning: {html.text(line)}</li>' for line in texts(run.data.get("warnings"))]
+    listed = f"<ul>{''.join(lines)}</ul>" if lines else html.words("Nothing was noted when they were read.")
+    return html.pairs({k: v for k, v in facts.items() if v is not None}) + listed
 
 
 def _column_names(columns: Any) -> list[str]:
@@ -279,20 +199,40 @@ def _column_names(columns: Any) -> list[str]:
 
 
 def _numbers(run: RunFiles) -> str:
-    if not run.evaluations:
-        return f"<p>It was not evaluated yet: <code>lowerbound evaluate {_text(run.name)}</code> does it.</p>"
-    return "\n".join(_evaluation(name, held) for name, held in run.evaluations.items())
+    found = [_evaluation(name, held) for name, held in run.evaluations.items()]
+    if not found:
+        found = [
+            f"<p>It was not evaluated yet: <code>lowerbound evaluate {html.text(run.name)}</code> adds the numbers of "
+            "the test examples, with their errors.</p>"
+        ]
+    return "\n".join([*found, _of_training(run)])
+
+
+def _of_training(run: RunFiles) -> str:
+    """Return the numbers of the epoch whose weights are kept, as training logged them."""
+    if run.best is None:
+        return ""
+    _, epoch, split = run.best
+    event = run.epochs.get(split, {}).get(epoch, {})
+    skipped = ("epoch", "step", "seconds")
+    rows = [
+        [name, f"{value:.4f}", "nats", KINDS.get(name, "of the objective")]
+        for name, value in ((name, number(value)) for name, value in event.items() if name not in skipped)
+        if value is not None
+    ]
+    head = f"<h3>{html.text(split)}, epoch {epoch}, as training logged it{_of_units(run)}</h3>"
+    return head + html.table(("", "value", "unit", "kind"), rows, numbers=(1,))
 
 
 def _evaluation(name: str, held: dict[str, Any]) -> str:
     found = {key: value for key, value in held.items() if isinstance(value, dict) and "value" in value}
     facts = {key: value for key, value in held.items() if not isinstance(value, dict | list)}
-    head = f"<h3>{_text(name)}</h3>"
+    head = f"<h3>{html.text(name)}</h3>"
     if not found:
-        return head + _words("This file holds no numbers of the usual form.") + _pairs(facts)
+        return head + html.words("This file holds no numbers of the usual form.") + html.pairs(facts)
     rows = [_number_row(key, value) for key, value in found.items()]
     names = ("", "value", "standard error", "unit", "kind", "K", "sampler's error", "n", "about")
-    return head + _table(names, rows, numbers=(1, 2, 5, 6, 7)) + f"<p>{_sentence(facts)}</p>"
+    return head + html.table(names, rows, numbers=(1, 2, 5, 6, 7)) + f"<p>{_sentence(facts)}</p>"
 
 
 def _number_row(name: str, found: dict[str, Any]) -> list[str]:
@@ -306,7 +246,7 @@ def _number_row(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def _sentence(facts: dict[str, Any]) -> str:
-    return _text("; ".join(f"{key} {value}" for key, value in facts.items()))
+    return html.text("; ".join(f"{key} {value}" for key, value in facts.items()))
 
 
 def _of_units(run: RunFiles) -> str:
@@ -318,93 +258,70 @@ def _of_units(run: RunFiles) -> str:
 
 def _training(run: RunFiles) -> str:
     if not run.epochs:
-        return _words("There is no whole epoch yet.")
-    drawn, missing = [], []
-    for name, (term, sign) in QUANTITIES.items():
-        lines = {split: _points(run, split, term, sign) for split in ("train", "valid")}
-        lines = {split: points for split, points in lines.items() if points}
-        if not lines:
-            missing.append(name)
-            continue
-        svg = curves(f"{name} over epochs, in nats: {_ends(lines)}", lines, x="epoch", y=f"{name} (nats)")
-        caption = f"{_text(name)}, nats for each example{_of_units(run)}"
-        drawn.append(f"<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>")
-    words = _words(f"Not reported by this objective: {', '.join(missing)}.") if missing else ""
-    return f'<div class="curves">\n{"".join(drawn)}\n</div>{words}'
+        return html.words("There is no whole epoch yet.")
+    units = _of_units(run)
+    monitor, maximize = run.monitor
+    drawn = []
+    for term, sign in {"elbo": -1, monitor: -1 if maximize else 1}.items():
+        lines = epoch_lines(run, term, sign)
+        if lines:
+            name = f"-{term}" if sign < 0 else term
+            kept = "" if term != monitor else " The weights kept are those of its best validation epoch."
+            figure = figures.curves(lines, x="epoch", y=f"{name} (nats)", markers=True)
+            text = f"{name}, nats for each example{units}: {_ends(lines)}.{kept}"
+            drawn.append(html.picture(figures.png_of(figure), text))
+    tug = tug_points(run)
+    if tug:
+        text = f"Distortion against rate after each epoch{units}: what the one saves the other pays."
+        drawn.append(html.picture(figures.png_of(figures.tug_of_war({run.name: tug})), text))
+    return "\n".join(drawn) or html.words("No epoch has a number that can be drawn.")
 
 
-def _points(run: RunFiles, split: str, term: str, sign: int) -> list[tuple[float, float]]:
-    values = [(epoch, number(event.get(term))) for epoch, event in run.epochs.get(split, {}).items()]
-    return [(float(epoch), sign * value) for epoch, value in values if value is not None]
+def epoch_lines(run: RunFiles, term: str, sign: int = 1) -> dict[str, list[tuple[float, float]]]:
+    """Return the values of a term over the epochs, times `sign`, by split; splits without a value are left out."""
+    lines = {split: _values(run, split, term) for split in ("train", "valid")}
+    return {split: [(float(e), sign * v) for e, v in line.items()] for split, line in lines.items() if line}
 
 
-def _ends(lines: dict[str, list[tuple[float, float]]]) -> str:
+def tug_points(run: RunFiles) -> list[tuple[float, float]]:
+    """Return rate and distortion after each epoch, of the validation rows if there are any."""
+    split = "valid" if run.epochs.get("valid") else "train"
+    rates, distortions = _values(run, split, "rate"), _values(run, split, "distortion")
+    return [(rates[epoch], distortions[epoch]) for epoch in rates if epoch in distortions]
+
+
+def _values(run: RunFiles, split: str, term: str) -> dict[int, float]:
+    found = {epoch: number(event.get(term)) for epoch, event in run.epochs.get(split, {}).items()}
+    return {epoch: value for epoch, value in found.items() if value is not None}
+
+
+def _ends(lines: Mapping[str, list[tuple[float, float]]]) -> str:
     return "; ".join(f"{split} from {points[0][1]:.2f} to {points[-1][1]:.2f}" for split, points in lines.items())
 
 
-def _command(run: RunFiles) -> str:
+def command(run: RunFiles) -> str:
+    """Return the commands of a run as HTML."""
     try:
         lines = (run.folder / "command.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return _words("command.txt is missing.")
-    return "<pre>" + "\n".join(_text(line) for line in lines) + "</pre>"
+        return html.words("command.txt is missing.")
+    return "<pre>" + "\n".join(html.text(line) for line in lines) + "</pre>"
 
 
 def _files(run: RunFiles, beside: Path) -> str:
     wanted = ("*.json", "*.jsonl", "*.txt", "eval/*", "samples/*", "model/*")
     found = [path for pattern in wanted for path in sorted(run.folder.glob(pattern)) if path.is_file()]
     lines = [_link(path, run.folder, beside) for path in found[:MOST_FILES]]
-    more = _words(f"and {len(found) - MOST_FILES} more.") if len(found) > MOST_FILES else ""
-    return f"<ul>{''.join(lines)}</ul>{more}" if lines else _words("There are none.")
+    more = html.words(f"and {len(found) - MOST_FILES} more.") if len(found) > MOST_FILES else ""
+    return f"<ul>{''.join(lines)}</ul>{more}" if lines else html.words("There are none.")
 
 
 def _link(path: Path, folder: Path, beside: Path) -> str:
     target = quote(os.fsencode(os.path.relpath(path.absolute(), beside.absolute())))
     size = readable_size(path.stat().st_size)
     # ./ keeps a name with a colon from being read as a scheme
-    return f'<li><a href="./{target}">{_text(path.relative_to(folder))}</a> <span class="soft">{size}</span></li>'
-
-
-def _figure(sheet: Image.Image, text: str) -> str:
-    held = io.BytesIO()
-    sheet.save(held, "PNG")
-    data = base64.b64encode(held.getvalue()).decode()
-    width, height = sheet.size
-    image = f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{_text(text)}">'
-    return f"<figure>{image}<figcaption>{_text(text)}</figcaption></figure>"
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Return an HTML table; the cells are text."""
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in names)
-    lines = []
-    for row in rows:
-        cells = (f"<td{' class=number' if i in numbers else ''}>{_text(cell)}</td>" for i, cell in enumerate(row))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    body = "\n".join(lines)
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-
-
-def _pairs(facts: dict[str, Any]) -> str:
-    """Return names and values as an HTML table, "" if there are none."""
-    rows = [f'<tr><th scope="row">{_text(k)}</th><td>{_text(_value(v))}</td></tr>' for k, v in facts.items()]
-    return f'<div class="wide"><table class="pairs"><tbody>\n{"".join(rows)}\n</tbody></table></div>' if rows else ""
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else f"{value:,}" if type(value) is int and value > 9999 else str(value)
+    return f'<li><a href="./{target}">{html.text(path.relative_to(folder))}</a> <span class="soft">{size}</span></li>'
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _words(text: str) -> str:
-    return f'<p class="soft">{_text(text)}</p>'
-
-
-def _text(value: object) -> str:
-    """Return one line of text as HTML."""
-    return escape(clean(" ".join(str(value).split())))

@@ -14,7 +14,8 @@ from ..core.model import Show
 
 TILE = 56  # smallest side of a tile in pixels: 28 x 28 digits are doubled
 GAP = 2
-CAPTION = 24
+CAPTION, HEAD = 24, 20
+FIRST_CJK = "\u2e80"
 
 WHAT: dict[Show, str] = {
     "mean": "mean of p(x|z)",
@@ -30,6 +31,7 @@ def grid(
     support: Support = "unit",
     gap: int = GAP,
     labels: Sequence[str] = (),
+    heads: Sequence[str] = (),
 ) -> Image.Image:
     """Return images as tiles on a sheet, row by row, above a caption.
 
@@ -43,6 +45,7 @@ def grid(
         support: where the values of such images lie.
         gap: pixels between tiles.
         labels: a text left of each row, if any.
+        heads: a text above each column, if any; shown as far as they have room.
 
     Raises:
         ShapeError: if the images have neither 1 nor 3 channels.
@@ -57,19 +60,34 @@ def grid(
     big = (images.clamp(0, 1) * 255).round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     step_y, step_x = factor * height + gap, factor * width + gap
     rows, columns = ceil(count / columns), min(columns, count)
-    font = ImageFont.load_default(13)
-    left = ceil(max((font.getlength(text) for text in labels), default=-8)) + 8
     text = caption + note
-    size = (max(left + columns * step_x + gap, ceil(font.getlength(text)) + 12), rows * step_y + gap + CAPTION)
+    font = _font("".join([text, *labels, *heads]))
+    left = ceil(max((font.getlength(label) for label in labels), default=-8)) + 8
+    top = gap + (HEAD if heads else 0)
+    size = (max(left + columns * step_x + gap, ceil(font.getlength(text)) + 12), top + rows * step_y + CAPTION)
     sheet = Image.new("RGB", size, "white")
     for i, tile in enumerate(big.permute(0, 2, 3, 1)):
         picture = Image.fromarray(tile.squeeze(-1).numpy() if channels == 1 else tile.numpy())
-        sheet.paste(picture, (left + gap + i % columns * step_x, gap + i // columns * step_y))
+        sheet.paste(picture, (left + gap + i % columns * step_x, top + i // columns * step_y))
     draw = ImageDraw.Draw(sheet)
     for i, label in enumerate(labels):
-        draw.text((4, gap + i * step_y + step_y // 2), label, fill="black", font=font, anchor="lm")
+        draw.text((4, top + i * step_y + step_y // 2), label, fill="black", font=font, anchor="lm")
+    every = ceil(max((font.getlength(head) + 4 for head in heads), default=1) / step_x)
+    for i, head in list(enumerate(heads))[::every]:
+        draw.text((left + gap + i * step_x + step_x // 2, 2), head, fill="black", font=font, anchor="ma")
     draw.text((6, size[1] - CAPTION + 4), text, fill="black", font=font)
     return sheet
+
+
+def _font(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, or an installed one with Chinese characters where the text has any."""
+    if max(text, default=" ") >= FIRST_CJK:
+        from .fonts import cjk_font  # loads matplotlib, which lists the fonts
+
+        path = cjk_font()
+        if path is not None:
+            return ImageFont.truetype(path, 13)
+    return ImageFont.load_default(13)
 
 
 def _in_range(images: Tensor) -> tuple[Tensor, str]:

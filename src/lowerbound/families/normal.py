@@ -51,6 +51,10 @@ class DiagonalNormal(Distribution):
     def _log_prob_elements(self, value: Tensor) -> Tensor:
         return -0.5 * (((value - self.loc) / self.scale).square() + LOG_2PI) - self.scale.log()
 
+    def elements(self) -> "DiagonalNormal":
+        """Return one normal for each dimension."""
+        return DiagonalNormal(self.loc, self.scale, 0)
+
     def entropy(self) -> Tensor:
         """The entropy in nats."""
         return self._sum_events((self.scale.log() + 0.5 * (1 + LOG_2PI)).expand(self._extended_shape()))

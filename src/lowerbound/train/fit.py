@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import CorruptArtifact, DataError, UsageError
+from ..core.errors import CorruptArtifact, DataError, LowerboundError, UsageError
 from ..core.model import VAE
 from ..core.noise import kept_generators
 from ..core.recipe import AugmentName, LrSchedule, OptimizerName, Recipe
@@ -16,7 +16,7 @@ from ..ship.files import read_json
 from ..ship.save import load
 from .checkpoint import checkpoints
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
-from .loop import Loop, Precision
+from .loop import Loop, Precision, Watcher
 from .run import Run, RunFolder, stoppable
 
 
@@ -55,6 +55,8 @@ def fit(
     out: str | Path | None = None,
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
+    watchers: tuple[Watcher, ...] = (),
+    report: bool = True,
 ) -> Run:
     """Train a recipe on data and return the run with the best weights by the objective's monitor on validation rows.
 
@@ -79,6 +81,9 @@ def fit(
         out: run folder to create; None writes nothing.
         progress: show progress on standard error.
         listeners: further listeners.
+        watchers: functions `(model, epochs_done)` that look at the model before the first epoch and after each; what
+            they draw changes nothing.
+        report: write report.html into the run folder at the end.
 
     Raises:
         UsageError: if an option is out of range or `out` exists.
@@ -100,7 +105,8 @@ def fit(
     place = pick_device(device)
     loop = Loop(recipe.replace(training=training), data, seed, place, precision, init)
     folder = RunFolder(Path(out)) if out is not None else None
-    return _run(loop, folder, listeners, progress=progress)
+    run = _run(loop, folder, listeners, watchers, progress=progress)
+    return _reported(run, data, loop) if report else run
 
 
 def _restore(loop: Loop, found: list[Path], best: VAE, talk: Listener) -> None:
@@ -120,12 +126,34 @@ def _restore(loop: Loop, found: list[Path], best: VAE, talk: Listener) -> None:
             return
 
 
-def _run(loop: Loop, folder: RunFolder | None, listeners: tuple[Listener, ...], *, progress: bool) -> Run:
+def _run(
+    loop: Loop,
+    folder: RunFolder | None,
+    listeners: tuple[Listener, ...],
+    watchers: tuple[Watcher, ...] = (),
+    *,
+    progress: bool,
+) -> Run:
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
     with stoppable() as stop, kept_generators():
-        return loop.run(stop, folder, Listeners(heard))
+        return loop.run(stop, folder, Listeners(heard), watchers)
+
+
+def _reported(run: Run, data: Data, loop: Loop) -> Run:
+    """Write the report of a finished run; what goes wrong is said, since the run itself is already saved."""
+    from ..explore.pictures import Shown
+    from ..explore.report import write_report
+
+    if run.folder is None or run.status != "done":
+        return run
+    try:
+        shown = Shown.of(run.model, data, snapshots=run.folder / "snapshots")
+        loop.log.say(f"report: {write_report(run.folder, run.folder / 'report.html', shown)}")
+    except (LowerboundError, OSError) as error:
+        loop.log.say(f"warning: no report was written: {str(error).splitlines()[0]}")
+    return run
 
 
 def resume(
@@ -136,6 +164,7 @@ def resume(
     device: str = "auto",
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
+    report: bool = True,
 ) -> Run:
     """Go on with a stopped run, or give a finished one more epochs, in its own folder.
 
@@ -149,6 +178,7 @@ def resume(
         device: "auto", "cpu", "cuda", ...
         progress: show progress on standard error.
         listeners: further listeners.
+        report: write report.html into the run folder at the end.
 
     Raises:
         DataError: if there is no checkpoint, or the data have changed.
@@ -172,4 +202,5 @@ def resume(
         raise UsageError(
             f"{path.name} has {loop.epoch} epochs already", expected=f"--epochs above {loop.epoch}, the number in all"
         )
-    return _run(loop, RunFolder.again(path), listeners, progress=progress)
+    done = _run(loop, RunFolder.again(path), listeners, progress=progress)
+    return _reported(done, data, loop) if report else done

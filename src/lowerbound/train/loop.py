@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.errors import Incompatible, TrainingFailed, UsageError
 from ..core.model import VAE, Group, inference
-from ..core.noise import Stream, generator, reseed, seeded
+from ..core.noise import Stream, generator, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
@@ -25,9 +25,12 @@ from ..ship.save import save
 from .checkpoint import State, load_checkpoint, save_checkpoint
 from .log import Listeners
 from .run import Run, RunFolder, Status, Stop, environment
+from .snapshots import Snapshots
 from .update import Guard, make_optimizers, set_lr, update
 
 Precision: TypeAlias = Literal["float32", "bf16"]
+Watcher: TypeAlias = Callable[[VAE, int], None]
+"""Is shown the model, in evaluation mode, and the number of epochs done."""
 
 EVAL_ROWS = 1000
 GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
@@ -101,6 +104,7 @@ class Loop:
         }
         self.folder: RunFolder | None = None
         self.log = Listeners([])
+        self.watchers: tuple[Watcher, ...] = ()
         self.found = (*data.notes, *(f"warning: {line}" for line in data.warnings))
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
         if self.training.augment:
@@ -149,9 +153,12 @@ class Loop:
             raise UsageError(f"{rows.spec.name} cannot be augmented", expected="images", fix="drop --augment")
         return replace(rows, augment=Augment(self.training.augment))
 
-    def run(self, stop: Stop, folder: RunFolder | None, log: Listeners) -> Run:
+    def run(self, stop: Stop, folder: RunFolder | None, log: Listeners, watchers: tuple[Watcher, ...] = ()) -> Run:
         """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
-        self.folder, self.log = folder, log
+        self.folder, self.log, self.watchers = folder, log, watchers
+        if folder is not None and self.valid.spec.kind == "image":
+            rows = self.valid if len(self.valid) else self.train
+            self.watchers = (*watchers, Snapshots(folder.path / "snapshots", rows))
         try:
             self._announce()
             self._epochs(stop)
@@ -215,6 +222,8 @@ class Loop:
 
     def _epochs(self, stop: Stop) -> None:
         """Run the epochs; an early end leaves the loop through `break`."""
+        if not self.step:
+            self._show()
         while self.epoch < self.training.epochs:
             self.epoch += 1
             started = time.perf_counter()
@@ -228,10 +237,16 @@ class Loop:
             if len(self.valid):
                 self._report("valid", scores)
             self._remember(scores)
+            self._show()
             if stop.signal is not None or self._out_of_patience():
                 break
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self._checkpoint()
+
+    def _show(self) -> None:
+        with inference(self.model), kept_generators():
+            for watcher in self.watchers:
+                watcher(self.model, self.epoch)
 
     def _epoch(self, stop: Stop) -> dict[str, float]:
         """Take one epoch's steps and return the mean of each term over its examples."""

@@ -20,12 +20,15 @@ import numpy as np
 import torch
 
 from .._version import __version__
-from ..core.errors import DataError, OutOfResource, UsageError
+from ..core.errors import CorruptArtifact, DataError, OutOfResource, UsageError
 from ..core.model import VAE
 from ..core.recipe import Recipe
 from ..core.record import describe
 from ..core.spec import DataSpec
-from ..ship.files import newest, write_json, write_text
+from ..data.checks import fingerprint
+from ..data.dataset import Data
+from ..data.load import load_data
+from ..ship.files import newest, read_json, write_json, write_text
 from ..ship.save import load
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
@@ -174,6 +177,31 @@ def open_run(name: str | Path) -> tuple[Path, VAE]:
     if not newest(folder / "model").is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} has no model yet", fix="wait for its first checkpoint, or train again")
     return folder, load(folder)
+
+
+def origin_of(folder: Path) -> dict[str, Any] | None:
+    """Return the arguments of `load_data` that gave a run its data; None if they were arrays."""
+    described = read_json(folder / "data.json") if (folder / "data.json").exists() else {}
+    origin = described.get("origin") if isinstance(described, dict) else None
+    return origin if isinstance(origin, dict) else None
+
+
+def data_of(folder: Path, like: DataSpec) -> tuple[Data, bool]:
+    """Load the data a run was trained on, as a model built for `like` saw them, and tell whether they are the same.
+
+    Raises:
+        DataError: if they were arrays, or are no longer where they were.
+        CorruptArtifact: if data.json makes no sense.
+    """
+    origin = origin_of(folder)
+    if origin is None:
+        raise DataError(f"{folder} was not trained on data with a name or a path", fix="say which: --data NAME|PATH")
+    try:
+        data = load_data(**origin, like=like)
+    except TypeError as error:
+        raise CorruptArtifact(f"the origin of the data makes no sense: {error}", where=f"{folder}/data.json") from error
+    before = read_json(folder / "data.json").get("fingerprint")
+    return data, before is None or before == fingerprint(data)
 
 
 class Stop:
