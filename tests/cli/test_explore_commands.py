@@ -216,6 +216,14 @@ def test_a_traversal_shows_the_dimensions_that_vary_most(lowerbound):
     assert json.loads(out)["dims"] == sorted(range(SIZE), key=lambda d: -float(spread[d]))
 
 
+def test_a_linear_manifold_has_equal_steps(lowerbound):
+    words = ("--dims", 2, 1, "--steps", 5, "--grid", "linear", "--out", "m.npz")
+    assert lowerbound("manifold", "vae", *words)[0] == 0
+    z = np.load("m.npz")["z"].reshape(5, 5, -1)
+    assert np.allclose(z[0, :, 2], [-3, -1.5, 0, 1.5, 3])
+    assert np.allclose(z[:, 0, 1], [3, 1.5, 0, -1.5, -3])
+
+
 def test_the_corners_of_a_manifold(lowerbound):
     code, _, _ = lowerbound("manifold", "vae", "--dims", 2, 1, "--steps", 3, "--out", "m.npz")
     held = arrays("m.npz")

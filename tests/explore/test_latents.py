@@ -60,6 +60,12 @@ def test_a_traversal_moves_one_dimension_at_a_time():
     assert float(codes[1][2, 1]) == pytest.approx(1.0)  # the middle is the prior's mean
 
 
+def test_a_linear_manifold_has_equal_steps_of_the_priors_deviation():
+    codes = manifold(torch.tensor([2.0, 1.0]), torch.tensor([10.0, 0.0]), (0, 1), 3, linear=1.5).unflatten(0, (3, 3))
+    assert codes[0, :, 0].tolist() == [7.0, 10.0, 13.0]
+    assert codes[:, 1, 1].tolist() == [1.5, 0.0, -1.5]
+
+
 def test_a_manifold_runs_across_and_up():
     codes = manifold(torch.ones(3), torch.zeros(3), (2, 0), 4).unflatten(0, (4, 4))
     assert bool((codes[:, 1:, 2] > codes[:, :-1, 2]).all())  # to the right

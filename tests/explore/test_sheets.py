@@ -46,6 +46,34 @@ def test_values_far_outside_are_scaled_and_it_says_so():
     assert sheet.shape[1] > plain.shape[1] or not np.array_equal(sheet[-CAPTION:], plain[-CAPTION:])
 
 
+def test_columns_have_their_heads_above():
+    images = torch.zeros(6, 1, 28, 28)
+    plain, named = (
+        np.asarray(grid(images, columns=3, caption="", heads=heads)) for heads in ((), ("1%", "50%", "99%"))
+    )
+    added = named.shape[0] - plain.shape[0]
+    assert added > 10
+    assert (named[added:] == plain).all()
+    step = (named.shape[1] - 2) // 3
+    marked = [(named[:added, 2 + i * step : 2 + (i + 1) * step] < 128).any() for i in range(3)]
+    assert all(marked)
+
+
+def test_heads_without_room_are_left_out():
+    images = torch.zeros(40, 1, 56, 56)
+    heads = ["a head far wider than its tile"] * 40
+    sheet = np.asarray(grid(images, columns=40, caption="", heads=heads))
+    dark = np.flatnonzero((sheet[:18] < 128).any((0, 2)))
+    assert (np.diff(dark) > 20).sum() >= 8  # the gaps between those that are drawn
+
+
+def test_chinese_captions_are_drawn_by_a_font_that_has_them():
+    from lowerbound.explore.fonts import cjk_font
+
+    first, second = (np.asarray(grid(torch.zeros(1, 1, 8, 8), columns=1, caption=c)) for c in ("\u732b", "\u72d7"))
+    assert (first.shape != second.shape or (first != second).any()) == (cjk_font() is not None)
+
+
 def test_rows_have_their_labels_on_the_left():
     images = torch.ones(4, 1, 56, 56)
     plain, named = (np.asarray(grid(images, columns=2, caption="", labels=labels)) for labels in ((), ("z10", "z2")))

@@ -31,9 +31,11 @@ def trained(tmp_path):
 def test_everything_a_reader_needs_is_there(trained):
     assert {p.name for p in trained.folder.iterdir()} == {
         "recipe.json", "data.json", "env.json", "command.txt", "status.json", "metrics.jsonl", "log.txt", "model",
-        "checkpoints",
+        "checkpoints", "snapshots", "report.html",
     }  # fmt: skip
     written = {name: json.loads((trained.folder / f"{name}.json").read_text()) for name in ("recipe", "data", "env")}
+    about = written["recipe"].pop("about")
+    assert about.startswith("Variational autoencoder with MLPs")
     assert written["recipe"] == json.loads(json.dumps(trained.recipe.describe()))
     assert written["recipe"]["name"] == "vae"
     assert written["recipe"]["options"]["latent_dim"] == 2

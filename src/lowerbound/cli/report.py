@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import recipes as recipes  # the report quotes their docstrings
 from ..explore.html import page_path
 from ..explore.report import shown_of, write_report
 from ..explore.run_files import RunFiles, clean, read_run

@@ -28,7 +28,7 @@ COARSE_MARGIN = 64.0  # added for the first cells, whose centres may lie far fro
 EDGE = 1e-6  # more of the mass than this in the outermost cells: the posterior leaves the box
 BLOCK_ROWS = 50
 BLOCK_CELLS = 2048  # cells scored at once
-Q_REACH, Q_POINTS = 6.0, 21  # of the grid under q, in its standard deviations and points a dimension
+Q_REACH, Q_POINTS = 6.0, 25  # of the grid under q, in its standard deviations and points a dimension
 
 
 @dataclass(frozen=True)

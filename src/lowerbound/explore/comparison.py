@@ -47,7 +47,8 @@ def comparison_page(
     """
     names = [side.name for side in sides]
     rows = [[name, *(_number(side.numbers, name) for side in sides), _kind(sides, name)] for name in numbers]
-    differing = [[name, *(html.value_text(v) for v in values)] for name, values in options.items()]
+    shown = {name: ["-" if v is None else html.value_text(v) for v in values] for name, values in options.items()}
+    differing = [[name, *values] for name, values in shown.items()]
     sections = {
         "Numbers": html.table(["", *names, "kind"], rows) + "".join(f"<p>{html.text(line)}</p>" for line in words),
         "How they differ": html.table(["", *names], differing) if differing else html.words("In no option."),

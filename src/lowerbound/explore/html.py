@@ -28,7 +28,7 @@ a { color: var(--link); } .soft { color: var(--soft); } .bad { color: var(--bad)
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
 .number { text-align: right; white-space: nowrap; }
-pre { background: var(--panel); padding: .7rem; overflow-x: auto; border-radius: 4px; }
+pre { background: var(--panel); padding: .7rem; white-space: pre-wrap; border-radius: 4px; }
 img { max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--edge); }
 figure { margin: 0 0 1rem; } figcaption { color: var(--soft); }
 """

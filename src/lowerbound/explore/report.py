@@ -1,6 +1,5 @@
 """A run as one HTML page: self-contained, without scripts, and with everything that files say escaped."""
 
-import inspect
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,6 @@ from urllib.parse import quote
 
 from ..core.errors import LowerboundError
 from ..core.model import spec_of
-from ..core.recipe import RECIPES
 from ..data.dataset import Data
 from ..train.run import data_of, find_run, open_run
 from . import figures, html
@@ -80,23 +78,20 @@ def write_report(folder: Path, path: Path, shown: Shown | None, why: str = "") -
         why: why there are none.
     """
     run = read_run(folder)
-    recipe = RECIPES.get(str(run.recipe.get("name")))
     drawn = [Picture("Samples", f"None: {why}")] if shown is None else pictures(shown)
-    about = (inspect.getdoc(recipe) or "") if recipe else ""
-    return html.write_page(path, page(run, drawn, about=about, beside=path.parent))
+    return html.write_page(path, page(run, drawn, beside=path.parent))
 
 
-def page(run: RunFiles, drawn: Iterable[Picture], *, about: str = "", beside: Path) -> str:
+def page(run: RunFiles, drawn: Iterable[Picture], *, beside: Path) -> str:
     """Return the report of a run as an HTML page.
 
     Args:
         run: its files.
         drawn: what its model makes.
-        about: the recipe's docstring, if it is known.
         beside: the folder the page will lie in; links are relative to it.
     """
     sections = {
-        "What it is": _recipe(run, about),
+        "What it is": _recipe(run),
         "Numbers": _numbers(run),
         "Training": _training(run),
         **{picture.name: picture_html(picture) for picture in drawn},
@@ -153,13 +148,15 @@ def _time(seconds: float) -> str:
         return "at no known time"
 
 
-def _recipe(run: RunFiles, about: str) -> str:
+def _recipe(run: RunFiles) -> str:
     name = run.recipe.get("name")
     if name is None:
         return html.words("recipe.json says nothing.")
-    head = about.split("\nArgs:")[0].strip() or "A recipe that this version of lowerbound does not have."
+    about = run.recipe.get("about")
+    head = about.split("\nArgs:")[0].strip() if isinstance(about, str) else ""
     paragraphs = [f"<p>{html.linked(html.text(p))}</p>" for p in head.split("\n\n")]
     count = "" if run.parameters is None else f"<p>{run.parameters:,} parameters.</p>"
+    paragraphs = paragraphs if head else []
     return "\n".join([f"<p>Recipe <code>{html.text(name)}</code></p>", *paragraphs, count])
 
 
@@ -246,7 +243,9 @@ def _number_row(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def _sentence(facts: dict[str, Any]) -> str:
-    return html.text("; ".join(f"{key} {value}" for key, value in facts.items()))
+    said = {key: value for key, value in facts.items() if key != "weighted"}
+    weighted = ["weighted by the rows' weights"] if facts.get("weighted") else []
+    return html.text("; ".join([*(f"{key} {value}" for key, value in said.items()), *weighted]))
 
 
 def _of_units(run: RunFiles) -> str:

@@ -1,5 +1,6 @@
 """A run: the trained model and, where asked for, the folder that tells how it came about."""
 
+import inspect
 import json
 import math
 import os
@@ -22,7 +23,7 @@ import torch
 from .._version import __version__
 from ..core.errors import CorruptArtifact, DataError, OutOfResource, UsageError
 from ..core.model import VAE
-from ..core.recipe import Recipe
+from ..core.recipe import RECIPES, Recipe
 from ..core.record import describe
 from ..core.spec import DataSpec
 from ..data.checks import fingerprint
@@ -94,16 +95,21 @@ class RunFolder:
 
     def describe(self, recipe: Recipe, spec: DataSpec, data: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write what is known before the first step; `data` says where the rows came from and what was found."""
-        write_json(self.path / "recipe.json", recipe.describe())
+        self._write_recipe(recipe)
         write_json(self.path / "data.json", {**data, "spec": describe(spec)["args"]})
         write_json(self.path / "env.json", environment)
-        write_text(self.path / "command.txt", shlex.join(sys.argv) + "\n")
+        write_text(self.path / "command.txt", _command() + "\n")
 
     def describe_again(self, recipe: Recipe) -> None:
         """Note that the run goes on: the recipe, whose epochs may have changed, and one more command."""
-        write_json(self.path / "recipe.json", recipe.describe())
+        self._write_recipe(recipe)
         commands = (self.path / "command.txt").read_text(encoding="utf-8")
-        write_text(self.path / "command.txt", commands + shlex.join(sys.argv) + "\n")
+        write_text(self.path / "command.txt", commands + _command() + "\n")
+
+    def _write_recipe(self, recipe: Recipe) -> None:
+        function = RECIPES.get(recipe.name)
+        about = "" if function is None else inspect.getdoc(function) or ""
+        write_json(self.path / "recipe.json", {**recipe.describe(), "about": about})
 
     def status(self, status: Status, **more: Any) -> None:
         """Replace status.json."""
@@ -126,6 +132,13 @@ def environment(seed: int, device: torch.device, precision: str) -> dict[str, An
         "precision": precision,
         "seed": seed,
     }
+
+
+def _command() -> str:
+    """Return the command of this process as one would type it again."""
+    started = Path(sys.argv[0])
+    ours = started.name == "lowerbound" or started.parts[-2:] == ("lowerbound", "__main__.py")
+    return shlex.join(["lowerbound" if ours else sys.argv[0], *sys.argv[1:]])
 
 
 def free_name(folder: Path, name: str) -> Path:

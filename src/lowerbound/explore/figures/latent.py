@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ...core.errors import ShapeError, UsageError
+from ..fonts import drawable
 from ..latents import check_dims
 from .frame import (
     CLASSES,
@@ -30,7 +31,6 @@ from .frame import (
     HouseFigure,
     check_some,
     color_of,
-    finite,
     new_figure,
     short,
     style,
@@ -394,14 +394,26 @@ def point_clouds(clouds: Mapping[str, Float[Tensor, "N 2"]], *, names: tuple[str
         UsageError: if there is no set.
     """
     check_some(clouds, "set of points")
+    known = np.concatenate([_known(points) for points in clouds.values()] + [np.zeros((0, 2))])
+    low, high = (known.min(0), known.max(0)) if len(known) else (np.zeros(2), np.ones(2))
+    margin = np.maximum(0.05 * (high - low), 1e-3)
+    shape = np.clip((high - low + 2 * margin)[1] / (high - low + 2 * margin)[0], 0.4, 1.6)
     width = min(3.4, WIDTH / len(clouds))
-    figure, grid = new_figure(max(3.4, width * len(clouds)), width + 0.3, columns=len(clouds), sharex=True, sharey=True)
+    figure, grid = new_figure(
+        max(3.4, width * len(clouds)), (width - 0.5) * shape + 0.8, columns=len(clouds), sharex=True, sharey=True
+    )
     with style():
         for i, (axes, (name, points)) in enumerate(zip(grid[0], clouds.items(), strict=True)):
-            across = finite(points.detach().cpu().tolist())
-            axes.scatter(*across.T, s=4, color=color_of(i), alpha=0.5, linewidths=0, rasterized=True)
-            axes.set_xlabel(names[0])
-            axes.set_aspect("equal", adjustable="datalim")
-            write_title(axes, name, width)
-        grid[0, 0].set_ylabel(names[1])
+            axes.scatter(*_known(points).T, s=4, color=color_of(i), alpha=0.5, linewidths=0, rasterized=True)
+            axes.set_xlabel(drawable(names[0]))
+            axes.set_aspect("equal", adjustable="box")
+            axes.set_title(short(name, int((width - 0.9) / LETTER)), loc="left")
+        grid[0, 0].set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+        grid[0, 0].set_ylabel(drawable(names[1]))
     return figure
+
+
+def _known(points: Tensor) -> np.ndarray:
+    """Return the points `[N, 2]` that are finite."""
+    values = points.detach().cpu().double().numpy()
+    return values[np.isfinite(values).all(1)]

@@ -117,6 +117,8 @@ def _sheet(
     rows = _thinned(rows, 0.8 * LINE / (tile * ratio))
     heads = _thinned(heads, LETTER * (1 + max(map(letters, heads), default=0)) / tile)
     show_images(axes[0, 0], images, columns=columns, rows=rows, heads=heads)
+    if rows:
+        axes[0, 0].set_anchor("E")  # what room is left goes to the names
     with style():
         write_heading(figure, title)
     return figure

@@ -61,6 +61,8 @@ def curves(
         drawn = any(len(line.get_xydata()) for line in axes.lines)
         axes.set(xscale="log" if logx and drawn else "linear", yscale="log" if logy and drawn else "linear")
         axes.set_xlabel(drawable(x))
+        if not logx and all(float(point[0]).is_integer() for points in lines.values() for point in points):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(drawable(y))
         write_title(axes, title)
         write_legend(figure, axes.lines, list(lines))
