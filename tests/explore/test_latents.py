@@ -6,10 +6,11 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from lowerbound import load_data, recipes
+from lowerbound import fit, load_data, recipes
 from lowerbound.core.errors import DataError, UsageError
 from lowerbound.explore.latents import (
     Codes,
+    draw_rows,
     encode_rows,
     far_from,
     interpolate,
@@ -117,3 +118,18 @@ def test_codes_come_back_as_they_were_written(tmp_path, suffix):
     z[2, 1] = torch.nan
     with pytest.raises(DataError, match="1 codes that are not finite"):
         read_codes(write_values(path, {"z": z.numpy()}), (3,))
+
+
+def test_one_draw_for_each_row_comes_from_its_posterior():
+    data = load_data("digits")
+    model = fit(recipes.vae(data.spec, latent_dim=3, hidden=(9,)), data, epochs=1, progress=False).model
+    rows = data.test.matching(model.spec)
+    first, again, other = (draw_rows(model, rows, seed=seed) for seed in (0, 0, 1))
+    codes = encode_rows(model, rows)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    z = (torch.stack([draw_rows(model, rows, seed=s) for s in range(40)]) - codes.mean) / codes.scale
+    assert z.shape == (40, len(rows), 3)
+    # 21,480 standard normals: 5 standard errors of the mean and of the variance, false-fail rate 1.2e-6
+    assert abs(float(z.mean())) < 5 / z.numel() ** 0.5
+    assert abs(float(z.var()) - 1) < 5 * (2 / z.numel()) ** 0.5

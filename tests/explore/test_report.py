@@ -260,3 +260,19 @@ def test_the_size_counts_every_file_once(tmp_path):
     (tmp_path / "y").write_bytes(b"12")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert size_on_disk(tmp_path) == 9
+
+
+def test_real_images_are_shown_over_their_own_range_and_large_ones_smaller():
+    x = np.random.default_rng(0).uniform(-3, 5, (30, 1, 320, 160)).astype(np.float32)
+    data = lb.from_arrays(x, kind="image")
+    model = lb.recipes.vae(data.spec, latent_dim=1, hidden=(2,)).build(0)[0]
+    shown = Shown.of(model, data)
+    low, high = shown.limits
+    assert (low, high) == (float(data.test.values().min()), float(data.test.values().max()))
+    seen = shown.visible(shown.rows.values())
+    assert seen.shape[-2:] == (160, 80)
+    wanted = (data.test.values() - low) / (high - low)
+    assert float(seen.mean()) == pytest.approx(float(wanted.mean()), rel=1e-5)  # areas keep the mean
+    assert "Black is -3" in samples(shown).text
+    grey = lb.load_data("digits")
+    assert Shown.of(lb.recipes.vae(grey.spec, hidden=(3,)).build(0)[0], grey).limits == (0.0, 1.0)

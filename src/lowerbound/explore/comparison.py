@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..core.errors import LowerboundError
 from ..evaluation import rate_per_dimension
 from . import figures, html
-from .pictures import ROWS, Picture, Shown, first_line, reconstructed, samples
+from .pictures import Picture, Shown, first_line, reconstructed, samples
 from .report import command, epoch_lines, picture_html, tug_points
 from .run_files import RunFiles, inside, number
 
@@ -127,9 +125,8 @@ def _samples(sides: Sequence[Side]) -> list[Picture]:
 def _rates(sides: Sequence[Side]) -> Picture:
     rates, missing = {}, []
     for side in sides:
-        rows = side.shown.rows
         try:
-            rates[side.name] = rate_per_dimension(side.shown.model, rows.take(min(ROWS, len(rows)))).to(torch.float32)
+            rates[side.name] = rate_per_dimension(side.shown.model, side.shown.first_rows).float()
         except LowerboundError as error:
             missing.append(f"{side.name}: {first_line(error)}")
     figure = figures.rate_per_dimension(rates) if rates else None

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..core.distribution import Distribution
 from ..core.errors import UsageError
 from ..core.model import VAE, Group, inference
+from ..core.noise import Stream, seeded
 from ..data.dataset import Dataset
 
 ROWS = 1000
@@ -38,6 +39,22 @@ def encode_rows(model: VAE, rows: Dataset) -> Codes:
     return Codes(torch.cat(means), torch.cat(scales))
 
 
+def draw_rows(model: VAE, rows: Dataset, *, seed: int = 0) -> Tensor:
+    """Return one draw from the top posterior q(z|x) of each row, `[N, *latent]` on the CPU.
+
+    Args:
+        model: a trained model.
+        rows: rows as the model wants them (`Dataset.matching`).
+        seed: decides the draws.
+    """
+    draws = []
+    with inference(model), seeded(Stream.SHOWN, seed):
+        for batch in rows.to(model.device).blocks(ROWS):
+            q = model.infer(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
+            draws.append(q.sample().cpu())
+    return torch.cat(draws)
+
+
 def latent_shape(model: VAE) -> tuple[int, ...]:
     """Return the shape of one code of the top group."""
     return tuple(_top(model).posterior_family.event_shape)
@@ -46,7 +63,7 @@ def latent_shape(model: VAE) -> tuple[int, ...]:
 def prior_of(model: VAE, y: Tensor | None) -> Distribution:
     """Return the top prior p(z|y)."""
     with inference(model):
-        return _top(model).prior(None, y, model.infer)
+        return _top(model).prior(None, None if y is None else y.to(model.device), model.infer)
 
 
 def _top(model: VAE) -> Group:

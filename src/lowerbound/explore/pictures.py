@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional
 
 from ..core.errors import DataError, LowerboundError
 from ..core.model import VAE, spec_of
@@ -19,10 +20,22 @@ from ..data.dataset import Data, Dataset
 from ..evaluation import rate_per_dimension
 from ..train.snapshots import read_snapshots
 from . import figures
-from .latents import Codes, encode_rows, interpolate, latent_shape, manifold, most_used, prior_of, quantiles, traversal
+from .latents import (
+    Codes,
+    draw_rows,
+    encode_rows,
+    interpolate,
+    latent_shape,
+    manifold,
+    most_used,
+    prior_of,
+    quantiles,
+    traversal,
+)
 from .write import to_array
 
 ROWS = 2000  # looked at for codes
+LARGEST = 160  # pixels of a side that a figure shows
 SAMPLES, TABLE_ROWS, COLUMNS, STEPS, DIMS, GRID = 40, 10, 10, 11, 8, 16
 
 
@@ -95,13 +108,24 @@ class Shown:
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, max(high, low + 1e-6))
 
     def visible(self, x: Tensor) -> Tensor:
-        """Return images on the CPU with `limits` brought to 0 and 1."""
+        """Return images on the CPU with `limits` brought to 0 and 1, the largest in fewer pixels."""
         low, high = self.limits
-        return (x.detach().cpu().float() - low) / (high - low)
+        x = (x.detach().cpu().float() - low) / (high - low)
+        factor = max(x.shape[-2:]) / LARGEST
+        if factor <= 1:
+            return x
+        height, width = (max(1, round(size / factor)) for size in x.shape[-2:])
+        return functional.interpolate(x, (height, width), mode="area")
 
+    @property
+    def first_rows(self) -> Dataset:
+        """The rows whose codes are looked at."""
+        return self.rows.take(min(ROWS, len(self.rows)))
+
+    @cached_property
     def codes(self) -> Codes:
-        """Return the codes of the first rows."""
-        return encode_rows(self.model, self.rows.take(min(ROWS, len(self.rows))))
+        """The codes of the first rows."""
+        return encode_rows(self.model, self.first_rows)
 
     def classes(self, count: int) -> Tensor | None:
         """Return so many one-hot labels, the classes in turn, for a conditional model."""
@@ -112,7 +136,7 @@ class Shown:
 
     def labels(self) -> Tensor | None:
         """Return the one-hot labels of the rows whose codes are looked at, for a conditional model."""
-        return self.rows.labels(slice(min(ROWS, len(self.rows)))) if self.model.conditional else None
+        return self.first_rows.labels() if self.model.conditional else None
 
 
 def pictures(shown: Shown) -> Iterator[Picture]:
@@ -245,17 +269,18 @@ def _points(shown: Shown) -> Picture | None:
 def _rates(shown: Shown) -> Picture | None:
     if not shown.model.has_density:
         return None
-    rates = rate_per_dimension(shown.model, shown.rows.take(min(ROWS, len(shown.rows))))
-    text = "KL(q(z_d|x) || p(z_d)) of each dimension, mean over the examples: they sum to the rate."
+    rates = rate_per_dimension(shown.model, shown.first_rows)
+    alone = len(shown.model.groups) == 1
+    text = "KL(q(z_d|x) || p(z_d)) of each dimension, mean over the examples"
+    text += ": they sum to the rate." if alone else "; of the top latent alone."
     return Picture("", text, figures.rate_per_dimension(rates.float()))
 
 
 def _aggregate(shown: Shown) -> Picture:
-    codes = shown.codes()
+    draws = draw_rows(shown.model, shown.first_rows, seed=shown.seed).flatten(1)
     with seeded(Stream.SHOWN, shown.seed):
-        draws = (codes.mean + codes.scale * torch.randn(codes.mean.shape)).flatten(1)
         prior = None if not shown.model.conditional else prior_of(shown.model, shown.labels()).sample()
-    dims = most_used(codes, 6)
+    dims = most_used(shown.codes, 6)
     against = None if prior is None else prior.flatten(1).cpu()
     text = (
         f"One draw from q(z|x) for each of {len(draws)} {shown.rows.split} examples, against the prior: samples are "
@@ -265,7 +290,7 @@ def _aggregate(shown: Shown) -> Picture:
 
 
 def _scatter(shown: Shown) -> Picture | None:
-    codes = shown.codes()
+    codes = shown.codes
     mean, scale = codes.mean.flatten(1), codes.scale.flatten(1)
     if mean.shape[1] < 2:
         return None
@@ -285,7 +310,7 @@ def _traversals(shown: Shown) -> Picture | None:
     y = shown.classes(1)
     prior = prior_of(shown.model, y)
     mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
-    dims = most_used(shown.codes(), DIMS)
+    dims = most_used(shown.codes, DIMS)
     codes = traversal(mean, scale, mean, dims, STEPS).unflatten(1, latent_shape(shown.model))
     made = shown.visible(shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)))
     shares = torch.special.ndtr(quantiles(STEPS).double()).tolist()
@@ -297,7 +322,7 @@ def _interpolations(shown: Shown) -> Picture | None:
     if not _is_image(shown) or len(shown.rows) < 2:
         return None
     first, second = _two(shown)
-    ends = shown.codes().mean.flatten(1)[[first, second]]
+    ends = shown.codes.mean.flatten(1)[[first, second]]
     made = {}
     for name, slerp in (("linear", False), ("spherical", True)):
         codes = interpolate(ends[0], ends[1], STEPS, slerp=slerp).unflatten(1, latent_shape(shown.model))
