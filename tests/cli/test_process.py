@@ -62,6 +62,8 @@ def test_demo_goes_all_the_way(tmp_path):
     words = ("demo", "--epochs", "0", "--num-samples", "2")
     done = subprocess.run([*LOWERBOUND, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    nll = json.loads((tmp_path / "runs" / "demo" / "eval" / "test.json").read_text())["nll"]["value"]
+    assert f"{nll:.4f}" in (tmp_path / "runs" / "demo" / "report.html").read_text()
     assert json.loads((tmp_path / "runs" / "demo" / "eval" / "test.json").read_text())["nll"]["n"] == 10_000
     for name in ("samples-mean.png", "reconstructions-mean.png"):
         assert (tmp_path / "runs" / "demo" / "samples" / name).exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..core.errors import UsageError
 from ..data import load_data
 from ..evaluation import evaluate
+from ..explore.report import report
 from ..explore.sheets import sample_grid
 from ..explore.write import write_examples
 from ..recipes import vae
@@ -25,7 +26,7 @@ WARMUP = 1720  # four epochs of 430 steps
 
 @dataclass
 class Demo:
-    """Train a VAE on MNIST (dynamic binarisation), evaluate it on all test images, draw samples and reconstructions."""
+    """Train a VAE on MNIST (dynamic binarisation), evaluate it on all test images, draw pictures, write the report."""
 
     epochs: int = EPOCHS
     """Passes through the training data."""
@@ -47,7 +48,7 @@ def command(words: list[str]) -> int:
     data = load_data("mnist")
     recipe = vae(data.spec, latent_dim=LATENT_DIM, warmup=WARMUP)
     out = options.out or free_name(RUNS, "demo")
-    run = fit(recipe, data, epochs=options.epochs, seed=options.seed, device=options.device, out=out)
+    run = fit(recipe, data, epochs=options.epochs, seed=options.seed, device=options.device, out=out, report=False)
     if run.exit_code:
         return run.exit_code
     rows = data.test.matching(recipe.spec).to(run.model.device)
@@ -62,6 +63,7 @@ def command(words: list[str]) -> int:
     path = out / "samples" / "reconstructions-mean.png"
     made = reconstruct(run.model, rows.take(20), path, recipe.spec, "mean", options.seed)
     say(f"reconstructions: {made}")
+    say(f"report:          {report(out, data=data, device=options.device, seed=options.seed)}")
     name = out.name if out.parent == RUNS else out
     saved(out, f"lowerbound train conv_vae --data mnist, or lowerbound sample {name} --show draw")
     return 0
