@@ -181,8 +181,8 @@ def _tug_of_war(story: Story, run: lb.Run, seen: Watched, dims: int) -> None:
         "C5",
         "corrected" if not below and rates[-1] > rates[0] and sigmas[-1] < sigmas[0] else "open",
         f"The distortion (without its constant) was below the rate in {below} of {len(rates)} epochs. The KL went from "
-        f"{rates[0]:.2f} to {rates[-1]:.2f} nats, with {falls} falls from one epoch to the next, mean sigma from "
-        f"{sigmas[0]:.2f} to {sigmas[-1]:.2f}, with {grows} rises.",
+        f"{rates[0]:.2f} to {rates[-1]:.2f} nats, falls from one epoch to the next: {falls}; mean sigma from "
+        f"{sigmas[0]:.2f} to {sigmas[-1]:.2f}, rises: {grows}.",
         f"{len(rates)} 轮中，失真（去掉常数）低于 KL 的有 {below} 轮。KL 从 {rates[0]:.2f} 变为 {rates[-1]:.2f} nats，"
         f"其间逐轮下降 {falls} 次；平均 sigma 从 {sigmas[0]:.2f} 变为 {sigmas[-1]:.2f}，其间逐轮上升 {grows} 次。",
     )
