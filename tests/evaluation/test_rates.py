@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lowerbound import evaluate, fit, load_data, recipes
-from lowerbound.core.errors import Incompatible, NoDensity
+from lowerbound.core.errors import Incompatible, NoDensity, UsageError
 from lowerbound.evaluation import rate_per_dimension
 
 
@@ -36,6 +36,12 @@ def test_nothing_is_drawn_from_the_callers_generator():
     before = torch.random.get_rng_state()
     rate_per_dimension(model, rows)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_no_rows_have_no_rate():
+    model, rows = trained()
+    with pytest.raises(UsageError, match="0 test examples"):
+        rate_per_dimension(model, rows.rows(slice(0, 0)))
 
 
 def test_points_have_no_rate():

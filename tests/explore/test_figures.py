@@ -342,6 +342,16 @@ def test_bars_are_the_rates_from_large_to_small():
     assert [a.get_title("left")[:9] for a in two] == ["a: 1 of 4", "b: 0 of 2"]
 
 
+def test_rates_that_are_not_finite_are_counted():
+    figure = rate_per_dimension(torch.tensor([0.5, float("nan"), float("inf")]))
+    assert "2 of 3 dimensions have no finite rate" in figure.axes[0].get_title(loc="left")
+
+
+def test_circles_are_left_out_where_the_prior_has_none():
+    axes = latent_scatter(torch.randn(9, 2), torch.ones(9, 2), circles=False).axes[0]
+    assert not [patch for patch in axes.patches if patch.get_gid() == "prior"]
+
+
 def test_histograms_have_area_one_and_the_prior_its_density():
     draws = torch.randn(500, 3) * 2 + 1
     figure = aggregate_against_prior(draws, dims=(2, 0))

@@ -10,9 +10,11 @@ from lowerbound import fit, load_data, recipes
 from lowerbound.core.errors import DataError, UsageError
 from lowerbound.explore.latents import (
     Codes,
+    draw_prior,
     draw_rows,
     encode_rows,
     far_from,
+    has_standard_prior,
     interpolate,
     manifold,
     most_used,
@@ -133,3 +135,19 @@ def test_one_draw_for_each_row_comes_from_its_posterior():
     # 21,480 standard normals: 5 standard errors of the mean and of the variance, false-fail rate 1.2e-6
     assert abs(float(z.mean())) < 5 / z.numel() ** 0.5
     assert abs(float(z.var()) - 1) < 5 * (2 / z.numel()) ** 0.5
+
+
+def test_draws_of_the_prior_have_its_law_and_share_nothing_with_those_of_the_posterior():
+    data = load_data("digits")
+    given = fit(recipes.cvae(data.spec, latent_dim=3, hidden=(9,)), data, epochs=2, progress=False).model
+    rows = data.test.matching(given.spec)
+    y = rows.labels()
+    prior, codes = prior_of(given, y), encode_rows(given, rows)
+    z = (draw_prior(given, y, len(rows), seed=4) - prior.mean) / prior.variance.sqrt()
+    eps = (draw_rows(given, rows, seed=4) - codes.mean) / codes.scale
+    assert abs(float(z.mean())) < 5 / z.numel() ** 0.5
+    assert abs(float((z * eps).mean())) < 5 / z.numel() ** 0.5  # 1 if both were made of the same noise
+    assert not has_standard_prior(given, y)
+    plain = recipes.vae(data.spec, latent_dim=3, hidden=(9,)).build(0)[0]
+    assert has_standard_prior(plain)
+    assert draw_prior(plain, None, 7).shape == (7, 3)

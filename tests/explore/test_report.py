@@ -203,6 +203,60 @@ def test_a_report_that_cannot_be_written_is_said_and_loses_nothing(tmp_path, mon
     assert lb.load(tmp_path / "r").spec is not None
 
 
+def test_whatever_goes_wrong_with_a_report_the_run_comes_back(tmp_path, monkeypatch):
+    from lowerbound.explore import report as module
+
+    monkeypatch.setattr(module, "write_report", lambda *_: {}["missing"])
+    data = lb.load_data("ring")
+    made = lb.recipes.vae(data.spec, latent_dim=1, hidden=(3,))
+    assert lb.fit(made, data, epochs=1, out=tmp_path / "r", progress=False).status == "done"
+    assert "no report was written: 'missing'" in (tmp_path / "r" / "log.txt").read_text()
+
+
+def test_a_device_that_is_not_there_leaves_the_report_alone(tmp_path):
+    data = lb.load_data("ring")
+    lb.fit(lb.recipes.vae(data.spec, latent_dim=1, hidden=(3,)), data, epochs=0, out=tmp_path / "r", progress=False)
+    before = (tmp_path / "r" / "report.html").read_bytes()
+    with pytest.raises(UsageError, match="device"):
+        report(tmp_path / "r", device="gpu0")
+    assert (tmp_path / "r" / "report.html").read_bytes() == before
+
+
+def test_numbers_of_earlier_weights_are_called_so(tmp_path):
+    import os
+    import time
+
+    data = lb.load_data("ring")
+    run = tmp_path / "r"
+    lb.fit(lb.recipes.vae(data.spec, latent_dim=1, hidden=(3,)), data, epochs=1, out=run, progress=False, report=False)
+    (run / "eval").mkdir()
+    (run / "eval" / "test.json").write_text(json.dumps({"nll": {"value": 1.5, "kind": "bound"}}))
+    assert "earlier weights" not in page(read_run(run), NOTHING, beside=run)
+    later = time.time() + 60
+    os.utime(run / "model" / "model.safetensors", (later, later))
+    assert "test (of earlier weights: evaluate again)" in page(read_run(run), NOTHING, beside=run)
+
+
+def test_a_conditional_model_with_an_unconditional_prior_is_drawn():
+    data = lb.load_data("digits")
+    recipe = lb.recipes.cvae(data.spec, latent_dim=3, hidden=(9,))
+    group = lb.groups.Flat(recipe.groups[0].posterior_family, lb.priors.StandardNormal((3,)))
+    model = recipe.replace(groups=(group,)).build(0)[0]
+    found = {p.name: p for p in pictures(Shown.of(model, data))}
+    assert found["Codes and the prior"].figure is not None
+    assert "Class 0" in found["Along one dimension at a time"].text
+
+
+def test_changed_data_are_said_on_the_page(tmp_path):
+    data = lb.load_data("ring")
+    run = tmp_path / "r"
+    lb.fit(lb.recipes.vae(data.spec, latent_dim=1, hidden=(3,)), data, epochs=0, out=run, progress=False, report=False)
+    described = json.loads((run / "data.json").read_text())
+    assert "has changed" not in report(run).read_text()
+    (run / "data.json").write_text(json.dumps({**described, "fingerprint": "0" * 32}))
+    assert "ring has changed since the model was trained on it" in report(run).read_text()
+
+
 @pytest.mark.parametrize("name", ["report.txt", "report", "."])
 def test_pages_are_html_files(tmp_path, name):
     with pytest.raises(UsageError, match="cannot be written"):

@@ -84,6 +84,56 @@ def test_a_resumed_run_goes_on_with_its_snapshots(tmp_path):
     assert (tmp_path / "run" / "snapshots" / "epoch-00001.safetensors").read_bytes() == first
 
 
+def test_without_validation_rows_the_same_pixels_are_shown_each_time(tmp_path):
+    of = data(valid_fraction=0.0)
+    fit(recipe(of, augment=("shift",)), of, epochs=2, out=tmp_path / "r", progress=False, report=False)
+    first, *later = [held["originals"] for held in read_snapshots(tmp_path / "r" / "snapshots").values()]
+    assert len(later) == 2
+    assert all(torch.equal(first, x) for x in later)
+
+
+def test_pictures_that_cannot_be_written_do_not_end_the_training(tmp_path, monkeypatch):
+    from lowerbound.train import snapshots
+
+    written, said = [], []
+
+    def full(tensors, path):
+        written.append(path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshots, "save_tensors", full)
+    quiet = {"event": lambda *_: None, "tick": lambda *_: None}
+    ear = type("Ear", (), {**quiet, "say": lambda _, line: said.append(line)})()
+    of = data()
+    run = fit(recipe(of), of, epochs=2, out=tmp_path / "r", progress=False, listeners=(ear,), report=False)
+    assert run.status == "done"
+    assert len(written) == 1
+    assert [line for line in said if "no further pictures" in line and "No space left" in line]
+    assert not list((tmp_path / "r" / "snapshots").iterdir())
+
+
+def test_what_was_learned_is_saved_before_a_watcher_s_error_ends_the_training(tmp_path):
+    def watch(model, epoch):
+        if epoch == 2:
+            raise ZeroDivisionError("a watcher's own mistake")
+
+    of = data()
+    with pytest.raises(ZeroDivisionError):
+        fit(recipe(of), of, epochs=3, seed=5, out=tmp_path / "r", progress=False, watchers=(watch,), report=False)
+    whole = fit(recipe(of), of, epochs=3, seed=5, progress=False)
+    going_on = resume(tmp_path / "r", of, progress=False, report=False)
+    assert [row["epoch"] for row in going_on.history] == [3, 3]
+    assert weights(going_on.model) == weights(whole.model)
+
+
+def test_other_tensors_are_no_pictures(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"originals": torch.zeros(2, 1, 3, 3)}, tmp_path / "epoch-00001.safetensors")
+    with pytest.raises(CorruptArtifact, match="other things than pictures"):
+        read_snapshots(tmp_path)
+
+
 @pytest.mark.parametrize("damage", [b"", b"x" * 100])
 def test_damage_is_named(tmp_path, damage):
     (tmp_path / "epoch-00003.safetensors").write_bytes(damage)

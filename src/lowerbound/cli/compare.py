@@ -18,7 +18,7 @@ from ..explore.comparison import Side, comparison_page, comparison_path
 from ..explore.html import page_path, write_page
 from ..explore.pictures import Shown
 from ..explore.run_files import RunFiles, clean, inside, number, read_run
-from ..ship.files import newest, write_json, write_text
+from ..ship.files import is_outdated, write_json, write_text
 from .common import ReadingOptions, RowsOptions, open_rows
 from .evaluate import evaluation_file
 from .mistakes import parse
@@ -93,15 +93,28 @@ def command(words: list[str]) -> int:
     if options.out is not None:
         _write_csv(options.out, runs, found, options)
         say(f"saved: {options.out}")
-    saved(_write_page(runs, words, options), f"lowerbound report {clean(options.runs[0])}")
+    page = _write_page(runs, words, options)
+    following = f"lowerbound report {clean(options.runs[0])}"
+    if page is None:
+        say(f"next:  {following}")
+    else:
+        saved(page, following)
     return 0
 
 
-def _write_page(runs: list[Compared], words: list[str], options: Compare) -> Path:
-    path = page_path(options.html or comparison_path([run.files.folder for run in runs]))
+def _write_page(runs: list[Compared], words: list[str], options: Compare) -> Path | None:
+    """Write the page; where nobody asked for it by name, a folder that cannot be written is only said."""
+    path = options.html or comparison_path([run.files.folder for run in runs])
     sides = [Side(run.name, run.files, Shown(run.model, run.rows, options.seed), run.numbers) for run in runs]
     chosen = differing([run.files for run in runs])
-    return write_page(path, comparison_page(sides, numbers=NUMBERS, options=chosen, words=words))
+    page = comparison_page(sides, numbers=NUMBERS, options=chosen, words=words)
+    try:
+        return write_page(page_path(path), page)
+    except (OSError, UsageError) as error:
+        if options.html is not None:
+            raise
+        say(f"warning: no page was written: {' '.join(str(error).split())}")
+        return None
 
 
 def _check(options: Compare) -> None:
@@ -150,7 +163,7 @@ def _evaluated(run: Compared, options: Compare) -> Compared:
     """Return the run with its numbers: those in eval/ if they are what was asked for, else new ones, saved there."""
     path = evaluation_file(run.files.folder, run.rows, options.data, options.units)
     known = run.files.evaluations.get(path.stem, {}) if options.data is None else {}  # a file may have changed since
-    if _fits(known, run, options) and not _outdated(path, run.files.folder):
+    if _fits(known, run, options) and not is_outdated(run.files.folder, path.stem):
         return replace(run, numbers=known)
     say(f"{run.name}: evaluating {len(run.rows):,} {run.rows.split} examples, K = {options.num_samples}")
     found = evaluate(
@@ -179,12 +192,6 @@ def _fits(known: dict[str, Any], run: Compared, options: Compare) -> bool:
         run.subject.target,
         options.seed,
     )
-
-
-def _outdated(path: Path, folder: Path) -> bool:
-    """Tell whether the model was written after its evaluation, as by a resumed training."""
-    weights = newest(folder / "model") / "model.safetensors"
-    return not path.is_file() or (weights.is_file() and weights.stat().st_mtime > path.stat().st_mtime)
 
 
 def _options_of(files: RunFiles) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def command(words: list[str]) -> int:
     path.parent.mkdir(exist_ok=True)
     write_json(path, numbers.to_json())
     show(numbers, as_json=options.json)
-    if (folder / "report.html").exists():
+    if options.data is None and (folder / "report.html").exists():
         say(f"report: {report(folder, device=options.device)}")
     saved(path, f"lowerbound sample {options.run}")
     return 0

@@ -35,7 +35,8 @@ def command(words: list[str]) -> int:
         say(f"warning: {clean(line)}")
     shown, why = shown_of(folder, device=options.device, seed=options.seed)
     if why:
-        say(f"no {'pictures' if shown is None else 'reconstructions'}: {clean(why)}")
+        lost = "no pictures: " if shown is None else "no reconstructions: " if shown.found is None else "warning: "
+        say(lost + clean(why))
     write_report(folder, path, shown, why)
     return wrote(path, _following(run, options.run), as_json=options.json)
 

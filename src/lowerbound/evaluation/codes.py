@@ -199,8 +199,9 @@ def _distances(a: Tensor, b: Tensor, *, exclude_self: bool = False) -> Iterator[
         )
     if exclude_self and len(a) != len(b):
         raise ShapeError(f"{len(a)} points are not the {len(b)} reference points", expected="the same rows")
+    b = b.to(a.device)
     centre = b.mean(0)  # a product loses digits with the distance from the origin
-    a, b = a - centre, (b - centre).to(a.device)
+    a, b = a - centre, b - centre
     mode = "donot_use_mm_for_euclid_dist" if a.shape[1] <= DIRECT else "use_mm_for_euclid_dist"
     for rows in torch.arange(len(a), device=a.device).split(max(BLOCK_PAIRS // max(len(b), 1), 1)):
         distances = torch.cdist(a[rows], b, compute_mode=mode)

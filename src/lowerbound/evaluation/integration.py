@@ -82,6 +82,8 @@ def integrate(
     if not tolerance > 0:
         raise UsageError(f"the tolerance cannot be {tolerance:g}", expected="a number of nats above 0")
     _check_model(model)
+    if not len(data):
+        raise UsageError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
     check_values(model.decoder.family, data.support, data.spec.name)
     found = []
     with inference(model), seeded(Stream.EVALUATION, 0):
@@ -115,6 +117,7 @@ def _check_model(model: VAE) -> None:
     dims = math.prod(groups[0].posterior_family.event_shape)
     if groups[0].prior_discrete or groups[0].prior_support != "real" or not 1 <= dims <= 2:
         kind = "discrete" if groups[0].prior_discrete else f"of {dims} dimensions"
+        kind = kind if groups[0].prior_support == "real" or groups[0].prior_discrete else "of bounded values"
         raise UsageError(
             f"a latent {kind} cannot be integrated on a grid", expected=expected, fix="use score, which samples"
         )

@@ -212,7 +212,8 @@ def _checked(x: Tensor, y: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
 def _kernel(pooled: Tensor, bandwidth: float | None) -> tuple[Tensor, float]:
     """Return the kernel between all rows, 0 from a row to itself, and the bandwidth used."""
     centred = pooled - pooled.mean(0)
-    squares = torch.cdist(centred, centred).square()
+    # by differences, not by a matrix product: equal rows have a distance of exactly 0
+    squares = torch.cdist(centred, centred, compute_mode="donot_use_mm_for_euclid_dist").square()
     if bandwidth is None:
         above = torch.ones_like(squares, dtype=torch.bool).triu(1)
         bandwidth = math.sqrt(float(squares[above].median()))

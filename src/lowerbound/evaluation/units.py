@@ -7,8 +7,7 @@ from torch import Tensor
 from ..core.distribution import Distribution
 from ..core.errors import Incompatible, NoDensity, UsageError
 from ..core.kl import kl_divergence
-from ..core.model import VAE, inference
-from ..core.noise import kept_generators
+from ..core.model import VAE, Group, inference
 from ..data.dataset import Dataset
 from .likelihood import no_density_reason, shares
 
@@ -46,22 +45,25 @@ def rate_per_dimension(model: VAE, data: Dataset) -> Float[Tensor, " D"]:
         data: rows as the model wants them (`Dataset.matching`).
 
     Raises:
+        UsageError: if there are no rows.
         NoDensity: if the model has no density.
         Incompatible: if q or p does not factorise, or their KL has no closed form.
     """
     if not model.has_density:
         raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
-    share, start, total = shares(data), 0, None
-    with inference(model), kept_generators():
-        for batch in data.to(model.device).blocks(ROWS):
-            latent = model(batch).latents[0]
-            q, p = (d.elements() if isinstance(d, Distribution) else None for d in (latent.q, latent.p))
-            kl = None if q is None or p is None else kl_divergence(q, p)
+    if not len(data):
+        raise UsageError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
+    top = next(g for g in model.groups if isinstance(g, Group))
+    share, total = shares(data).split(ROWS), []
+    with inference(model):
+        for part, batch in zip(share, data.to(model.device).blocks(ROWS), strict=True):
+            q = model.infer(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
+            p = top.prior(None, batch.y, model.infer)
+            each = [d.elements() if isinstance(d, Distribution) else None for d in (q, p)]
+            kl = None if each[0] is None or each[1] is None else kl_divergence(each[0], each[1])
             if kl is None:
                 raise Incompatible(
-                    f"the KL of {type(latent.q).__name__} from {type(latent.p).__name__} does not split into dimensions"
+                    f"the KL of {type(q).__name__} from {type(p).__name__} does not split into dimensions"
                 )
-            part = share[start : start + len(batch.x)] @ kl.flatten(1).double().cpu()
-            total, start = part if total is None else total + part, start + len(batch.x)
-    assert total is not None, "a split has rows"
-    return total
+            total.append(part @ kl.flatten(1).double().cpu())
+    return torch.stack(total).sum(0)

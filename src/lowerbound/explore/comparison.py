@@ -9,7 +9,7 @@ from ..core.errors import LowerboundError
 from ..evaluation import rate_per_dimension
 from . import figures, html
 from .pictures import Picture, Shown, first_line, reconstructed, samples
-from .report import command, epoch_lines, picture_html, tug_points
+from .report import command, epoch_lines, of_units, picture_html, tug_points
 from .run_files import RunFiles, inside, number
 
 COLUMNS = 10
@@ -78,13 +78,15 @@ def _kind(sides: Sequence[Side], name: str) -> str:
 
 def _training(sides: Sequence[Side]) -> str:
     drawn = []
+    units = next((said for side in sides if (said := of_units(side.files))), "")
     lines = {side.name: line for side in sides if (line := _judged(side.files))}
     if lines:
         figure = figures.curves(lines, x="epoch", y="-elbo (nats)", markers=True)
-        drawn.append(html.picture(figures.png_of(figure), "-elbo of the validation rows, nats for each example."))
+        text = f"-elbo of the validation rows (training rows where there are none), nats for each example{units}."
+        drawn.append(html.picture(figures.png_of(figure), text))
     ways = {side.name: points for side in sides if (points := tug_points(side.files))}
     if ways:
-        text = "Distortion against rate after each epoch, nats for each example."
+        text = f"Distortion against rate after each epoch, nats for each example{units}."
         drawn.append(html.picture(figures.png_of(figures.tug_of_war(ways)), text))
     return "\n".join(drawn) or html.words("None of them has an epoch with an ELBO.")
 
@@ -101,7 +103,7 @@ def _reconstructions(sides: Sequence[Side]) -> Picture:
         return Picture(name, "None: these data are no images.")
     try:
         rows = [side.shown.rows.take(min(COLUMNS, len(side.shown.rows))) for side in sides]
-        made = {"original": first.visible(rows[0].batch(slice(None)).x)}
+        made = {" original": first.visible(rows[0].batch(slice(None)).x)}
         for side, own in zip(sides, rows, strict=True):
             made[side.name] = first.visible(reconstructed(side.shown, own)[1])
         figure = figures.rows_of_images(made, title="originals, and below them means of p(x|z) at the mean of q(z|x)")
@@ -147,4 +149,5 @@ def comparison_path(folders: Sequence[Path]) -> Path:
     'runs/a-vs-b.html'
     """
     more = f"-and-{len(folders) - 2}-more" if len(folders) > 2 else ""
-    return folders[0].parent / f"{folders[0].name}-vs-{folders[1].name}{more}.html"
+    first, second = (folder.name or folder.resolve().name for folder in folders[:2])
+    return (folders[0] if folders[0].name else folders[0].resolve()).parent / f"{first}-vs-{second}{more}.html"

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core.distribution import Distribution
+from ..core.distribution import Distribution, sample_shape
 from ..core.errors import UsageError
 from ..core.model import VAE, Group, inference
 from ..core.noise import Stream, seeded
 from ..data.dataset import Dataset
+from ..families.normal import DiagonalNormal
 
 ROWS = 1000
 
@@ -64,6 +65,26 @@ def prior_of(model: VAE, y: Tensor | None) -> Distribution:
     """Return the top prior p(z|y)."""
     with inference(model):
         return _top(model).prior(None, None if y is None else y.to(model.device), model.infer)
+
+
+def draw_prior(model: VAE, y: Tensor | None, count: int, *, seed: int = 0) -> Tensor:
+    """Return `count` draws from the top prior p(z|y), `[count, *latent]` on the CPU.
+
+    Args:
+        model: a trained model.
+        y: one-hot labels `[count, C]` of a conditional model.
+        count: how many.
+        seed: decides the draws; they share none with those of `draw_rows`.
+    """
+    p = prior_of(model, y)
+    with seeded(Stream.SHOWN, seed, 1):
+        return p.sample(sample_shape(p, (count,))).cpu()
+
+
+def has_standard_prior(model: VAE, y: Tensor | None = None) -> bool:
+    """Tell whether the top prior is N(0, I); of a conditional model, for each of the labels y."""
+    p = prior_of(model, y)
+    return isinstance(p, DiagonalNormal) and not bool(p.mean.any()) and bool((p.variance == 1).all())
 
 
 def _top(model: VAE) -> Group:

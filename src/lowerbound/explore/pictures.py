@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from ..core.errors import DataError, LowerboundError
 from ..core.model import VAE, spec_of
-from ..core.noise import Stream, seeded
 from ..core.spec import DataSpec
 from ..core.types import Batch
 from ..data.dataset import Data, Dataset
@@ -22,8 +21,10 @@ from ..train.snapshots import read_snapshots
 from . import figures
 from .latents import (
     Codes,
+    draw_prior,
     draw_rows,
     encode_rows,
+    has_standard_prior,
     interpolate,
     latent_shape,
     manifold,
@@ -154,7 +155,8 @@ def pictures(shown: Shown) -> Iterator[Picture]:
         "The learned manifold": _manifold,
     }
     if shown.found is None:
-        makers = {name: makers[name] for name in ("Samples", "Reconstructions", "The learned manifold")}
+        kept = ("Samples", "Reconstructions", "Reconstructions in the course of training", "The learned manifold")
+        makers = {name: makers[name] for name in kept}
     for name, make in makers.items():
         try:
             made = make(shown)
@@ -166,7 +168,7 @@ def pictures(shown: Shown) -> Iterator[Picture]:
 
 def first_line(error: Exception) -> str:
     """Return what happened, without where and what to do."""
-    return str(error).splitlines()[0] + "."
+    return (str(error).splitlines() or [type(error).__name__])[0] + "."
 
 
 def _is_image(shown: Shown) -> bool:
@@ -175,7 +177,13 @@ def _is_image(shown: Shown) -> bool:
 
 def _given(shown: Shown) -> str:
     names = shown.spec.classes
-    return f", classes in turn: {', '.join(names[:20])}" if shown.model.conditional else ""
+    more = ", ..." if len(names) > 20 else ""
+    return f", classes in turn: {', '.join(names[:20])}{more}" if shown.model.conditional else ""
+
+
+def _of_first(shown: Shown) -> str:
+    """Say of which class is decoded where it is the first."""
+    return f" Class {shown.spec.classes[0]}." if shown.model.conditional else ""
 
 
 def samples(shown: Shown) -> Picture:
@@ -253,7 +261,7 @@ def _by_epoch(shown: Shown) -> Picture | None:
     originals = shown.visible(next(iter(kept.values()))["originals"])
     made = {epoch: shown.visible(held["reconstructions"]) for epoch, held in kept.items()}
     figure = figures.reconstructions_by_epoch(originals, made)
-    return Picture("", "Reconstructions of the same validation examples after so many epochs; 0 is untrained.", figure)
+    return Picture("", "Reconstructions of the same examples after so many epochs.", figure)
 
 
 def _points(shown: Shown) -> Picture | None:
@@ -263,7 +271,10 @@ def _points(shown: Shown) -> Picture | None:
     data = shown.rows.values(slice(1000)).flatten(1).cpu()
     drawn = shown.model.sample(len(data), shown.classes(len(data)), show="draw", seed=shown.seed).flatten(1).cpu()
     figure = figures.point_clouds({f"{shown.rows.split} data": data, "draws from the model": drawn})
-    return Picture("", f"{len(data)} {shown.rows.split} examples, and as many draws from p(x).", figure)
+    text = (
+        f"{len(data)} {shown.rows.split} examples, and as many draws from p(x|z) with z from the prior.{_note(shown)}"
+    )
+    return Picture("", text, figure)
 
 
 def _rates(shown: Shown) -> Picture | None:
@@ -271,17 +282,18 @@ def _rates(shown: Shown) -> Picture | None:
         return None
     rates = rate_per_dimension(shown.model, shown.first_rows)
     alone = len(shown.model.groups) == 1
-    text = "KL(q(z_d|x) || p(z_d)) of each dimension, mean over the examples"
-    text += ": they sum to the rate." if alone else "; of the top latent alone."
+    mean = "mean" if shown.rows.weight is None else "weighted mean"
+    text = f"KL(q(z_d|x) || p(z_d)) of each dimension{'' if alone else ' of the top latent'}, {mean} over the examples"
+    text += ": they sum to the rate." if alone else "."
     return Picture("", text, figures.rate_per_dimension(rates.float()))
 
 
 def _aggregate(shown: Shown) -> Picture:
     draws = draw_rows(shown.model, shown.first_rows, seed=shown.seed).flatten(1)
-    with seeded(Stream.SHOWN, shown.seed):
-        prior = None if not shown.model.conditional else prior_of(shown.model, shown.labels()).sample()
+    against = None
+    if not has_standard_prior(shown.model, shown.labels()):
+        against = draw_prior(shown.model, shown.labels(), len(draws), seed=shown.seed).flatten(1)
     dims = most_used(shown.codes, 6)
-    against = None if prior is None else prior.flatten(1).cpu()
     text = (
         f"One draw from q(z|x) for each of {len(draws)} {shown.rows.split} examples, against the prior: samples are "
         "good only where the two agree. The dimensions whose means vary most come first."
@@ -298,7 +310,8 @@ def _scatter(shown: Shown) -> Picture | None:
     rows = shown.rows
     labels = None if rows.y is None else rows.y[: len(mean)].cpu()
     spread = scale if bool((scale > 0).any()) else None
-    figure = figures.latent_scatter(mean, spread, labels, rows.spec.classes, dims=(dims[0], dims[1]))
+    standard = has_standard_prior(shown.model, shown.labels())
+    figure = figures.latent_scatter(mean, spread, labels, rows.spec.classes, dims=(dims[0], dims[1]), circles=standard)
     text = f"Means of q(z|x) of {len(mean)} {rows.split} examples in the two dimensions that vary most"
     text += "." if spread is None else "; ellipses: one standard deviation of q(z|x) of some of them."
     return Picture("", text, figure)
@@ -314,7 +327,7 @@ def _traversals(shown: Shown) -> Picture | None:
     codes = traversal(mean, scale, mean, dims, STEPS).unflatten(1, latent_shape(shown.model))
     made = shown.visible(shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)))
     shares = torch.special.ndtr(quantiles(STEPS).double()).tolist()
-    text = "One dimension at a time over quantiles of the prior, the others at the prior's mean."
+    text = f"One dimension at a time over quantiles of the prior, the others at the prior's mean.{_of_first(shown)}"
     return Picture("", text, figures.traversals(made, dims=dims, probabilities=shares))
 
 
@@ -356,4 +369,5 @@ def _manifold(shown: Shown) -> Picture | None:
     for name, codes in grids.items():
         z = codes.unflatten(1, latent_shape(shown.model))
         made[name] = shown.visible(shown.model.decode(z, None if y is None else y.expand(len(z), -1)))
-    return Picture("", "Means of p(x|z) over the whole latent plane.", figures.learned_manifold(made, steps=GRID))
+    text = f"Means of p(x|z) over the latent plane, by two ways to place the codes.{_of_first(shown)}"
+    return Picture("", text, figures.learned_manifold(made, steps=GRID))

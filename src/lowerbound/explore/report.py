@@ -1,5 +1,6 @@
 """A run as one HTML page: self-contained, without scripts, and with everything that files say escaped."""
 
+import inspect
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,9 @@ from urllib.parse import quote
 
 from ..core.errors import LowerboundError
 from ..core.model import spec_of
+from ..core.recipe import RECIPES
 from ..data.dataset import Data
+from ..ship.files import is_outdated
 from ..train.run import data_of, find_run, open_run
 from . import figures, html
 from .pictures import Picture, Shown, first_line, pictures
@@ -45,27 +48,31 @@ def report(
 def shown_of(
     folder: Path, *, data: Data | None = None, device: str = "auto", seed: int = 0
 ) -> tuple[Shown | None, str]:
-    """Return a run's model and test rows, and why either is missing, if it is.
+    """Return a run's model and test rows, and why either is missing, or what else is to be said of them.
 
     Args:
         folder: the run folder.
         data: the data it was trained on (default: loaded again from where they were).
         device: "auto", "cpu", "cuda", ...
         seed: decides everything that is drawn.
+
+    Raises:
+        UsageError: if there is no such device.
     """
     from ..train.fit import pick_device
 
-    snapshots = folder / "snapshots"
+    snapshots, place = folder / "snapshots", pick_device(device)
     try:
-        model = open_run(folder)[1].to(pick_device(device))
+        model = open_run(folder)[1].to(place)
         spec = spec_of(model)
     except LowerboundError as error:
         return None, first_line(error)
     try:
-        shown = Shown.of(model, data_of(folder, spec)[0] if data is None else data, seed=seed, snapshots=snapshots)
+        found, same = data_of(folder, spec) if data is None else (data, True)
+        shown = Shown.of(model, found, seed=seed, snapshots=snapshots)
     except (LowerboundError, OSError) as error:
-        shown = Shown(model, None, seed, snapshots, first_line(error))
-    return shown, shown.why
+        shown, same = Shown(model, None, seed, snapshots, first_line(error)), True
+    return shown, shown.why or ("" if same else f"{spec.name} has changed since the model was trained on it.")
 
 
 def write_report(folder: Path, path: Path, shown: Shown | None, why: str = "") -> Path:
@@ -75,19 +82,19 @@ def write_report(folder: Path, path: Path, shown: Shown | None, why: str = "") -
         folder: the run folder.
         path: file to write, by `html.page_path`.
         shown: the run's model and rows; None if it has none.
-        why: why there are none.
+        why: why there are none, or what else is to be said of them.
     """
-    run = read_run(folder)
     drawn = [Picture("Samples", f"None: {why}")] if shown is None else pictures(shown)
-    return html.write_page(path, page(run, drawn, beside=path.parent))
+    return html.write_page(path, page(read_run(folder), drawn, why, beside=path.parent))
 
 
-def page(run: RunFiles, drawn: Iterable[Picture], *, beside: Path) -> str:
+def page(run: RunFiles, drawn: Iterable[Picture], warning: str = "", *, beside: Path) -> str:
     """Return the report of a run as an HTML page.
 
     Args:
         run: its files.
         drawn: what its model makes.
+        warning: what is to be said first.
         beside: the folder the page will lie in; links are relative to it.
     """
     sections = {
@@ -101,7 +108,7 @@ def page(run: RunFiles, drawn: Iterable[Picture], *, beside: Path) -> str:
         "Environment": html.pairs(run.env) or html.words("env.json says nothing."),
         "Files": _files(run, beside),
     }
-    head = f"<h1>{html.text(run.name)}</h1>\n{_status(run)}"
+    head = f"<h1>{html.text(run.name)}</h1>\n{_status(run, warning)}"
     return html.document(f"{run.name}: a run of lowerbound", head, sections)
 
 
@@ -118,7 +125,7 @@ def picture_html(picture: Picture) -> str:
     return html.table(names, ([_cell(v) for v in row] for row in rows)) + more + html.words(picture.text)
 
 
-def _status(run: RunFiles) -> str:
+def _status(run: RunFiles, warning: str) -> str:
     started = number(run.status.get("started"))
     done, planned = run.epochs_done, run.epochs_planned
     facts = [run.state]
@@ -137,7 +144,8 @@ def _status(run: RunFiles) -> str:
     lines = [html.text("; ".join(facts)) + "."]
     if error := run.status.get("error"):
         lines.append(f'<span class="bad">{html.text(error)}</span>')
-    lines += [f'<span class="bad">{html.text(line)}</span>' for line in run.damaged]
+    said = [*run.damaged, *([warning] if warning else [])]
+    lines += [f'<span class="bad">{html.text(line)}</span>' for line in said]
     return "<p>" + "<br>\n".join(lines) + "</p>"
 
 
@@ -152,7 +160,8 @@ def _recipe(run: RunFiles) -> str:
     name = run.recipe.get("name")
     if name is None:
         return html.words("recipe.json says nothing.")
-    about = run.recipe.get("about")
+    function = RECIPES.get(str(name))  # of runs that an older version wrote
+    about = run.recipe.get("about") or (inspect.getdoc(function) if function else "")
     head = about.split("\nArgs:")[0].strip() if isinstance(about, str) else ""
     paragraphs = [f"<p>{html.linked(html.text(p))}</p>" for p in head.split("\n\n")]
     count = "" if run.parameters is None else f"<p>{run.parameters:,} parameters.</p>"
@@ -191,12 +200,13 @@ def _data(run: RunFiles) -> str:
 
 
 def _column_names(columns: Any) -> list[str]:
-    known = [inside(c, "args").get("name") or inside({"c": c}, "c").get("name") for c in columns or []]
+    listed = columns if isinstance(columns, list) else []
+    known = [inside(c, "args").get("name") or inside({"c": c}, "c").get("name") for c in listed]
     return [str(name) for name in known if name is not None]
 
 
 def _numbers(run: RunFiles) -> str:
-    found = [_evaluation(name, held) for name, held in run.evaluations.items()]
+    found = [_evaluation(name, held, earlier=is_outdated(run.folder, name)) for name, held in run.evaluations.items()]
     if not found:
         found = [
             f"<p>It was not evaluated yet: <code>lowerbound evaluate {html.text(run.name)}</code> adds the numbers of "
@@ -217,14 +227,14 @@ def _of_training(run: RunFiles) -> str:
         for name, value in ((name, number(value)) for name, value in event.items() if name not in skipped)
         if value is not None
     ]
-    head = f"<h3>{html.text(split)}, epoch {epoch}, as training logged it{_of_units(run)}</h3>"
+    head = f"<h3>{html.text(split)}, epoch {epoch}, as training logged it{of_units(run)}</h3>"
     return head + html.table(("", "value", "unit", "kind"), rows, numbers=(1,))
 
 
-def _evaluation(name: str, held: dict[str, Any]) -> str:
+def _evaluation(name: str, held: dict[str, Any], *, earlier: bool) -> str:
     found = {key: value for key, value in held.items() if isinstance(value, dict) and "value" in value}
     facts = {key: value for key, value in held.items() if not isinstance(value, dict | list)}
-    head = f"<h3>{html.text(name)}</h3>"
+    head = f"<h3>{html.text(name)}{' (of earlier weights: evaluate again)' if earlier else ''}</h3>"
     if not found:
         return head + html.words("This file holds no numbers of the usual form.") + html.pairs(facts)
     rows = [_number_row(key, value) for key, value in found.items()]
@@ -248,7 +258,7 @@ def _sentence(facts: dict[str, Any]) -> str:
     return html.text("; ".join([*(f"{key} {value}" for key, value in said.items()), *weighted]))
 
 
-def _of_units(run: RunFiles) -> str:
+def of_units(run: RunFiles) -> str:
     """Say that training saw standardised columns, whose densities are not in the data's units as the numbers are."""
     columns = inside(run.data, "spec").get("columns")
     scales = [inside(column, "args").get("scale") for column in columns] if isinstance(columns, list) else []
@@ -258,14 +268,16 @@ def _of_units(run: RunFiles) -> str:
 def _training(run: RunFiles) -> str:
     if not run.epochs:
         return html.words("There is no whole epoch yet.")
-    units = _of_units(run)
+    units = of_units(run)
     monitor, maximize = run.monitor
     drawn = []
     for term, sign in {"elbo": -1, monitor: -1 if maximize else 1}.items():
         lines = epoch_lines(run, term, sign)
         if lines:
             name = f"-{term}" if sign < 0 else term
-            kept = "" if term != monitor else " The weights kept are those of its best validation epoch."
+            judged = run.best is not None and run.best[2] == "valid"
+            which = "best validation" if judged else "last"
+            kept = "" if term != monitor else f" The weights kept are those of its {which} epoch."
             figure = figures.curves(lines, x="epoch", y=f"{name} (nats)", markers=True)
             text = f"{name}, nats for each example{units}: {_ends(lines)}.{kept}"
             drawn.append(html.picture(figures.png_of(figure), text))

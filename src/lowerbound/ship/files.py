@@ -169,3 +169,9 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def is_outdated(run: Path, name: str) -> bool:
+    """Tell whether a run's model was written after `eval/NAME.json`, as by a resumed training, or there is none."""
+    path, weights = run / "eval" / f"{name}.json", newest(run / "model") / "model.safetensors"
+    return not path.is_file() or (weights.is_file() and weights.stat().st_mtime > path.stat().st_mtime)

@@ -1,12 +1,13 @@
 """`fit`: train a recipe on data."""
 
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..core.errors import CorruptArtifact, DataError, LowerboundError, UsageError
+from ..core.errors import CorruptArtifact, DataError, UsageError
 from ..core.model import VAE
 from ..core.noise import kept_generators
 from ..core.recipe import AugmentName, LrSchedule, OptimizerName, Recipe
@@ -137,22 +138,26 @@ def _run(
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
-    with stoppable() as stop, kept_generators():
+    # the generators that are kept and reseeded are those of the current GPU
+    current = torch.cuda.device(loop.device) if loop.device.type == "cuda" else nullcontext()
+    with current, stoppable() as stop, kept_generators():
         return loop.run(stop, folder, Listeners(heard), watchers)
 
 
 def _reported(run: Run, data: Data, loop: Loop) -> Run:
     """Write the report of a finished run; what goes wrong is said, since the run itself is already saved."""
-    from ..explore.pictures import Shown
-    from ..explore.report import write_report
-
     if run.folder is None or run.status != "done":
         return run
     try:
+        from ..explore.pictures import Shown
+        from ..explore.report import write_report
+
         shown = Shown.of(run.model, data, snapshots=run.folder / "snapshots")
-        loop.log.say(f"report: {write_report(run.folder, run.folder / 'report.html', shown)}")
-    except (LowerboundError, OSError) as error:
-        loop.log.say(f"warning: no report was written: {str(error).splitlines()[0]}")
+        line = f"report: {write_report(run.folder, run.folder / 'report.html', shown)}"
+    except Exception as error:  # a picture, whatever happens to it, must not cost a finished training
+        line = f"warning: no report was written: {' '.join(str(error).split()) or type(error).__name__}"
+    with suppress(OSError):
+        loop.log.say(line)
     return run
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ..core.errors import Incompatible, TrainingFailed, UsageError
+from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
 from ..core.model import VAE, Group, inference
 from ..core.noise import Stream, generator, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
@@ -35,6 +35,7 @@ Watcher: TypeAlias = Callable[[VAE, int], None]
 EVAL_ROWS = 1000
 GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
 CHECKPOINT_SECONDS = 30.0
+SHOWN_ROWS = 100
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Loop:
         self.folder: RunFolder | None = None
         self.log = Listeners([])
         self.watchers: tuple[Watcher, ...] = ()
+        self.snapshots: Snapshots | None = None
         self.found = (*data.notes, *(f"warning: {line}" for line in data.warnings))
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
         if self.training.augment:
@@ -117,6 +119,8 @@ class Loop:
                 f"{self.train.spec.binarize!r}",
                 fix="make the recipe from data.spec",
             )
+        first = data.train.take(min(SHOWN_ROWS, len(data.train)))
+        self.shown = self.valid if len(self.valid) else first.matching(recipe.spec).to(device)
         for rows in (self.train, self.valid):
             check_values(model.decoder.family, rows.support, rows.spec.name)
         if init is None:
@@ -156,9 +160,8 @@ class Loop:
     def run(self, stop: Stop, folder: RunFolder | None, log: Listeners, watchers: tuple[Watcher, ...] = ()) -> Run:
         """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
         self.folder, self.log, self.watchers = folder, log, watchers
-        if folder is not None and self.valid.spec.kind == "image":
-            rows = self.valid if len(self.valid) else self.train
-            self.watchers = (*watchers, Snapshots(folder.path / "snapshots", rows))
+        if folder is not None and self.shown.spec.kind == "image" and self.shown.spec.shape[0] in (1, 3):
+            self.snapshots = Snapshots(folder.path / "snapshots", self.shown)
         try:
             self._announce()
             self._epochs(stop)
@@ -244,9 +247,27 @@ class Loop:
                 self._checkpoint()
 
     def _show(self) -> None:
+        """Show the model to the watchers; if one of them fails, what was learned is saved first."""
         with inference(self.model), kept_generators():
-            for watcher in self.watchers:
-                watcher(self.model, self.epoch)
+            self._snapshot()
+            try:
+                for watcher in self.watchers:
+                    watcher(self.model, self.epoch)
+            except Exception:
+                with suppress(OSError):
+                    self._checkpoint()
+                raise
+
+    def _snapshot(self) -> None:
+        """Keep pictures of what the model makes, as long as they can be written: they must not end a training."""
+        if self.snapshots is None:
+            return
+        try:
+            self.snapshots(self.model, self.epoch)
+        except (OSError, LowerboundError) as error:
+            self.snapshots = None
+            with suppress(OSError):
+                self.log.say(f"warning: no further pictures of this training are kept: {error}")
 
     def _epoch(self, stop: Stop) -> dict[str, float]:
         """Take one epoch's steps and return the mean of each term over its examples."""

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..core.errors import CorruptArtifact
 from ..core.model import VAE
 from ..data.dataset import Dataset
-from ..ship.files import replaced
+from ..ship.files import replaced, save_tensors
 
 ROWS = 8
+NAMES = ("originals", "reconstructions", "samples")
 MOST_VALUES = 1_000_000  # of the shown images together: larger images are shown in smaller numbers
 
 
@@ -34,14 +35,11 @@ class Snapshots:
             return
         batch = self.rows.batch(slice(None))
         y = batch.y if model.conditional else None
-        made = {
-            "originals": batch.x,
-            "reconstructions": model.reconstruct(batch.x if batch.seen is None else batch.seen, y, batch.mask, seed=0),
-            "samples": model.sample(len(self.rows), y, seed=0),
-        }
+        rebuilt = model.reconstruct(batch.x if batch.seen is None else batch.seen, y, batch.mask, seed=0)
+        made = dict(zip(NAMES, (batch.x, rebuilt, model.sample(len(self.rows), y, seed=0)), strict=True))
         self.folder.mkdir(exist_ok=True)
         with replaced(self.folder / f"epoch-{epoch:05d}.safetensors") as path:
-            save_file({name: _small(x, unit=self.rows.spec.support != "real") for name, x in made.items()}, path)
+            save_tensors({name: _small(x, unit=self.rows.spec.support != "real") for name, x in made.items()}, path)
 
 
 def is_kept(epoch: int) -> bool:
@@ -66,11 +64,13 @@ def read_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
             epoch = int(path.stem.removeprefix("epoch-"))
         except (SafetensorError, OSError, ValueError) as error:
             raise CorruptArtifact(f"{path.name} cannot be read: {error}", where=str(folder), fix="delete it") from error
+        if set(held) != set(NAMES) or any(x.dim() != 4 for x in held.values()):
+            raise CorruptArtifact(f"{path.name} holds other things than pictures", where=str(folder), fix="delete it")
         found[epoch] = {name: x.float() / 255 if x.dtype == torch.uint8 else x.float() for name, x in held.items()}
     return found
 
 
 def _small(x: Tensor, *, unit: bool) -> Tensor:
-    """Return images as bytes if they lie in [0, 1], else in half precision."""
-    x = x.detach().cpu().float()
-    return (x.clamp(0, 1) * 255).round().to(torch.uint8).contiguous() if unit else x.half().contiguous()
+    """Return images as bytes if they lie in [0, 1]."""
+    x = x.detach().float()
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8) if unit else x

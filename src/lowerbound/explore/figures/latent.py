@@ -49,8 +49,9 @@ def latent_scatter(
     *,
     dims: tuple[int, int] = (0, 1),
     ellipses: int = 60,
+    circles: bool = True,
 ) -> Figure:
-    """Return codes as points coloured by class, with ellipses of q(z|x) and circles of the prior.
+    """Return codes as points coloured by class, with ellipses of q(z|x) and circles of the prior N(0, I).
 
     Args:
         mean: of q(z|x).
@@ -59,6 +60,7 @@ def latent_scatter(
         classes: their names, which are written at their medians.
         dims: which two dimensions.
         ellipses: of so many rows one standard deviation of q(z|x) is drawn.
+        circles: whether the prior is N(0, I), whose first two standard deviations are then drawn.
 
     Raises:
         ShapeError: if scale or labels are not of as many rows.
@@ -82,12 +84,13 @@ def latent_scatter(
             spread = scale[:, list(dims)].detach().cpu().double().numpy()
             colors = [PALETTE[0] if not named else _class_color(named.index(k)) for k in _or_none(kinds, seen)]
             _ellipses(axes, codes[seen][:ellipses], spread[seen][:ellipses], colors)
-        _prior_circles(axes, (1, 2))
+        if circles:
+            _prior_circles(axes, (1, 2))
         _square(axes)
         axes.set_xlabel(f"z{dims[0]}")
         axes.set_ylabel(f"z{dims[1]}")
         write_title(axes, "means of q(z|x)" if scale is not None else "codes")
-        _scatter_legend(figure, ellipses=scale is not None and ellipses > 0)
+        _scatter_legend(figure, ellipses=scale is not None and ellipses > 0, circles=circles)
     if kinds is not None:
         names = [str(classes[k]) if 0 <= k < len(classes) else str(k) for k in named]
         _name_classes(figure, axes, names, [np.median(codes[seen & (kinds == k)], 0) for k in named])
@@ -122,12 +125,11 @@ def _prior_circles(axes: Axes, radii: Sequence[int]) -> None:
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor="black", linestyle="--", linewidth=1, gid="prior"))
 
 
-def _scatter_legend(figure: Figure, *, ellipses: bool) -> None:
+def _scatter_legend(figure: Figure, *, ellipses: bool, circles: bool) -> None:
     dashed = Line2D([], [], color="black", linestyle="--", linewidth=1)
     ring = Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none")
-    handles = [ring, dashed] if ellipses else [dashed]
-    names = ["q(z|x), 1 sd", "N(0, 1) at 1 and 2 sd"] if ellipses else ["N(0, 1) at 1 and 2 sd"]
-    write_legend(figure, handles, names)
+    drawn = [(ring, "q(z|x), 1 sd")] * ellipses + [(dashed, "N(0, 1) at 1 and 2 sd")] * circles
+    write_legend(figure, [handle for handle, _ in drawn], [name for _, name in drawn])
 
 
 def _name_classes(figure: Figure, axes: Axes, names: Sequence[str], places: Sequence[np.ndarray]) -> None:
@@ -190,13 +192,15 @@ def rate_per_dimension(rates: Tensor | Mapping[str, Tensor], *, active: float = 
         if values.dim() != 1 or not len(values):
             raise ShapeError(f"rates of the shape {list(values.shape)} cannot be drawn", expected="[D], 1 or more")
         with style():
-            _bars(axes, name, values.detach().cpu().double().nan_to_num(0, 0, 0).numpy(), active)
+            _bars(axes, name, values.detach().cpu().double().numpy(), active)
     with style():
         grid[-1, 0].set_xlabel("dimension of z, by its rate")
     return figure
 
 
 def _bars(axes: Axes, name: str, values: np.ndarray, active: float) -> None:
+    lost = int((~np.isfinite(values)).sum())
+    values = np.where(np.isfinite(values), values, 0.0)
     order = np.argsort(-values, kind="stable")
     used = values[order] > active
     colors = [PALETTE[0] if u else "#BBBBBB" for u in used]
@@ -207,6 +211,10 @@ def _bars(axes: Axes, name: str, values: np.ndarray, active: float) -> None:
     axes.set_ylabel("rate (nats)")
     axes.set_xlim(-0.7, len(values) - 0.3)
     what = f"{used.sum()} of {len(values)} dimensions above {active:g} nats, {values.sum():.4g} nats in all"
+    if lost:
+        what = (
+            f"{lost} of {len(values)} dimensions have no finite rate; of the others {used.sum()} above {active:g} nats"
+        )
     write_title(axes, f"{name}: {what}" if name else what)
 
 
@@ -277,7 +285,8 @@ def _aggregate_layout(count: int) -> tuple[Figure, Axes | None, list[Axes]]:
 
 def _histogram(axes: Axes, values: np.ndarray, prior: np.ndarray | None) -> None:
     known = values[np.isfinite(values)]
-    low, high = min([-4.0, *known.tolist()]), max([4.0, *known.tolist()])
+    both = known if prior is None else np.concatenate([known, prior[np.isfinite(prior)]])
+    low, high = min([-4.0, *both.tolist()]), max([4.0, *both.tolist()])
     bins = np.linspace(low, high, 41).tolist()
     if len(known):
         axes.hist(known, bins, density=True, color=PALETTE[0], alpha=0.6, histtype="stepfilled")
