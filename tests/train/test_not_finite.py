@@ -24,7 +24,7 @@ def fail(tmp_path, what, optimizer="adam", at=AT):
     of = data()
     made = recipe(of, Poisoned(at, what), optimizer=optimizer)
     with pytest.raises(TrainingFailed) as caught:
-        fit(made, of, out=tmp_path / "run", progress=False)
+        fit(made, of, out=tmp_path / "run", progress=False, report=False)
     return caught.value, made, of
 
 
@@ -113,7 +113,7 @@ def test_a_family_that_breaks_is_named_by_its_term(tmp_path):
     made = recipe(of)
     decoder = type(made.decoder)(made.decoder.network, Fragile(of.spec.shape))
     with pytest.raises(TrainingFailed, match=r"distortion.* at step 4") as caught:
-        fit(made.replace(decoder=decoder), of, progress=False, out=tmp_path / "run")
+        fit(made.replace(decoder=decoder), of, progress=False, report=False, out=tmp_path / "run")
     assert "rate" not in str(caught.value).splitlines()[0]
     assert all(bool(tensor.isfinite().all()) for tensor in load(tmp_path / "run").state_dict().values())
 

@@ -38,10 +38,12 @@ def of():
 def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(tmp_path, of, monkeypatch, schedule, inside):
     monkeypatch.setattr("lowerbound.train.log.time.monotonic", iter(range(10_000)).__next__)  # every step ticks
     made = recipe(of, epochs=5, lr_schedule=schedule)
-    whole = fit(made, of, seed=3, progress=False, out=tmp_path / "whole")
-    stopped = fit(made, of, seed=3, progress=False, out=tmp_path / "run", listeners=(Interrupt(2, inside=inside),))
+    whole = fit(made, of, seed=3, progress=False, report=False, out=tmp_path / "whole")
+    stopped = fit(
+        made, of, seed=3, progress=False, report=False, out=tmp_path / "run", listeners=(Interrupt(2, inside=inside),)
+    )
     assert stopped.status == "stopped"
-    again = resume(tmp_path / "run", of, progress=False)
+    again = resume(tmp_path / "run", of, progress=False, report=False)
     assert again.status == "done"
     assert weights(again.model) == weights(whole.model)
     last = [checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("whole", "run")]
@@ -70,28 +72,30 @@ def test_a_run_stopped_at_the_last_step_of_an_epoch_judges_it_first(tmp_path, of
     monkeypatch.setattr("lowerbound.train.log.time.monotonic", iter(range(10_000)).__next__)
     made = recipe(of, epochs=5)
     whole = fit(made, of, seed=3, progress=False)
-    stopped = fit(made, of, seed=3, progress=False, out=tmp_path / "run", listeners=(InterruptAt(epoch, 5),))
+    stopped = fit(
+        made, of, seed=3, progress=False, report=False, out=tmp_path / "run", listeners=(InterruptAt(epoch, 5),)
+    )
     assert [e["epoch"] for e in stopped.history if e["split"] == "valid"] == list(range(1, epoch + 1))
-    run = stopped if epoch == 5 else resume(tmp_path / "run", of, progress=False)
+    run = stopped if epoch == 5 else resume(tmp_path / "run", of, progress=False, report=False)
     assert weights(run.model) == weights(whole.model)
     assert (run.best_epoch, run.best) == (whole.best_epoch, whole.best)
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, of):
     whole = fit(recipe(of, epochs=6), of, seed=3, progress=False)
-    fit(recipe(of, epochs=2), of, seed=3, progress=False, out=tmp_path / "run")
-    resume(tmp_path / "run", of, epochs=4, progress=False)
+    fit(recipe(of, epochs=2), of, seed=3, progress=False, report=False, out=tmp_path / "run")
+    resume(tmp_path / "run", of, epochs=4, progress=False, report=False)
     newest = checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-7])
-    run = resume(tmp_path / "run", of, epochs=6, progress=False)
+    run = resume(tmp_path / "run", of, epochs=6, progress=False, report=False)
     assert weights(run.model) == weights(whole.model)
     assert "cannot be used" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_a_finished_run_takes_more_epochs(tmp_path, of):
     made = recipe(of, epochs=2)
-    fit(made, of, seed=3, progress=False, out=tmp_path / "run")
-    run = resume(tmp_path / "run", of, epochs=4, progress=False)
+    fit(made, of, seed=3, progress=False, report=False, out=tmp_path / "run")
+    run = resume(tmp_path / "run", of, epochs=4, progress=False, report=False)
     whole = fit(recipe(of, epochs=4), of, seed=3, progress=False)
     assert weights(run.model) == weights(whole.model)  # the learning rate is constant
     assert [e["epoch"] for e in run.history if e["split"] == "train"] == [3, 4]
@@ -102,17 +106,17 @@ def test_a_finished_run_takes_more_epochs(tmp_path, of):
 
 
 def test_what_cannot_go_on_says_why(tmp_path, of):
-    fit(recipe(of, epochs=2), of, progress=False, out=tmp_path / "run")
+    fit(recipe(of, epochs=2), of, progress=False, report=False, out=tmp_path / "run")
     with pytest.raises(UsageError, match="2 epochs already"):
-        resume(tmp_path / "run", of, progress=False)
+        resume(tmp_path / "run", of, progress=False, report=False)
     with pytest.raises(UsageError, match="2 epochs already"):
-        resume(tmp_path / "run", of, epochs=1, progress=False)
+        resume(tmp_path / "run", of, epochs=1, progress=False, report=False)
     with pytest.raises(DataError, match="is not what run was trained on"):
-        resume(tmp_path / "run", data(rows=61), epochs=3, progress=False)
+        resume(tmp_path / "run", data(rows=61), epochs=3, progress=False, report=False)
     for path in checkpoints(tmp_path / "run" / "checkpoints"):
         path.rename(path.with_name("elsewhere-" + path.name))
     with pytest.raises(DataError, match="no checkpoint"):
-        resume(tmp_path / "run", of, epochs=3, progress=False)
+        resume(tmp_path / "run", of, epochs=3, progress=False, report=False)
 
 
 def test_a_recipe_comes_back_from_its_description(of):

@@ -25,13 +25,13 @@ def events(folder):
 @pytest.fixture
 def trained(tmp_path):
     of = data()
-    return fit(recipe(of), of, epochs=2, seed=11, out=tmp_path / "runs" / "first", progress=False)
+    return fit(recipe(of), of, epochs=2, seed=11, out=tmp_path / "runs" / "first", progress=False, report=False)
 
 
 def test_everything_a_reader_needs_is_there(trained):
     assert {p.name for p in trained.folder.iterdir()} == {
         "recipe.json", "data.json", "env.json", "command.txt", "status.json", "metrics.jsonl", "log.txt", "model",
-        "checkpoints", "snapshots", "report.html",
+        "checkpoints", "snapshots",
     }  # fmt: skip
     written = {name: json.loads((trained.folder / f"{name}.json").read_text()) for name in ("recipe", "data", "env")}
     about = written["recipe"].pop("about")
@@ -73,7 +73,7 @@ def test_the_events_and_their_fields(trained):
 def test_a_model_without_density_reports_no_elbo(tmp_path):
     of = data()
     made = recipes.ae(of.spec, latent_dim=2, hidden=(6,))
-    fit(made, of, epochs=1, out=tmp_path / "run", progress=False)
+    fit(made, of, epochs=1, out=tmp_path / "run", progress=False, report=False)
     for event in (e for e in events(tmp_path / "run") if e["event"] == "epoch"):
         assert set(event) == EPOCH
         assert event["elbo"] is None
@@ -109,7 +109,7 @@ def test_an_existing_folder_is_never_overwritten(trained):
     before = {p: p.read_bytes() for p in trained.folder.rglob("*") if p.is_file()}
     of = data()
     with pytest.raises(UsageError, match="exists already"):
-        fit(recipe(of), of, epochs=1, out=trained.folder, progress=False)
+        fit(recipe(of), of, epochs=1, out=trained.folder, progress=False, report=False)
     assert {p: p.read_bytes() for p in trained.folder.rglob("*") if p.is_file()} == before
 
 
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_created_is_found_before_training(tmp_path):
     of = data()
     (tmp_path / "file").write_text("")
     with pytest.raises((OutOfResource, UsageError)) as caught:
-        fit(recipe(of), of, out=tmp_path / "file" / "run", progress=False)
+        fit(recipe(of), of, out=tmp_path / "file" / "run", progress=False, report=False)
     assert str(tmp_path / "file") in str(caught.value)
     assert "--out" in str(caught.value)
 
@@ -127,14 +127,14 @@ def test_a_fit_that_is_refused_leaves_no_folder(tmp_path):
     other = from_arrays(of.test.x.repeat(9, 1, 1, 2))
     for given, options, error in ((other, {}, ShapeError), (of, {"device": "abacus"}, UsageError)):
         with pytest.raises(error):
-            fit(recipe(of), given, out=tmp_path / "run", progress=False, **options)
+            fit(recipe(of), given, out=tmp_path / "run", progress=False, report=False, **options)
         assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_found_by_path_by_name_and_as_the_last(trained, monkeypatch):
     monkeypatch.chdir(trained.folder.parent.parent)
     of = data()
-    second = fit(recipe(of), of, epochs=0, out="runs/second", progress=False)
+    second = fit(recipe(of), of, epochs=0, out="runs/second", progress=False, report=False)
     assert find_run(trained.folder) == trained.folder
     assert find_run("first") == Path("runs/first")
     assert find_run("last") == second.folder
@@ -152,7 +152,7 @@ def test_a_signal_ends_the_run_after_its_step_with_everything_saved(number, code
             os.kill(os.getpid(), number)
 
     out = tmp_path / "run"
-    run = fit(recipe(of), of, epochs=9, out=out, listeners=(Ear(stop_in_epoch_two),), progress=False)
+    run = fit(recipe(of), of, epochs=9, out=out, listeners=(Ear(stop_in_epoch_two),), progress=False, report=False)
     assert (run.status, run.exit_code) == ("stopped", code)
     assert [(row["epoch"], row["split"]) for row in run.history] == [
         (1, "train"), (1, "valid"), (2, "train"), (2, "valid")
@@ -171,7 +171,7 @@ def test_a_signal_ends_the_run_after_its_step_with_everything_saved(number, code
 def test_a_signal_in_the_first_step_saves_that_step(tmp_path):
     of = data()
     stop = Ear(on_tick=lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    run = fit(recipe(of), of, epochs=3, out=tmp_path / "run", listeners=(stop,), progress=False)
+    run = fit(recipe(of), of, epochs=3, out=tmp_path / "run", listeners=(stop,), progress=False, report=False)
     assert (run.status, run.exit_code, run.history) == ("stopped", 130, [])
     assert weights(load(tmp_path / "run")) == weights(run.model)
     assert weights(run.model) != weights(fit(recipe(of), of, epochs=0, progress=False).model)
@@ -185,7 +185,15 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(recipe(of), of, epochs=3, out=tmp_path / "run", listeners=(Ear(on_tick=twice),), progress=False)
+        fit(
+            recipe(of),
+            of,
+            epochs=3,
+            out=tmp_path / "run",
+            listeners=(Ear(on_tick=twice),),
+            progress=False,
+            report=False,
+        )
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] != "running"
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -199,6 +207,6 @@ def test_a_full_disk_ends_the_run_with_its_own_exit_code_and_says_so(tmp_path, m
     of = data()
     monkeypatch.setattr("lowerbound.ship.files.save_file", full)
     with pytest.raises(OutOfResource) as caught:
-        fit(recipe(of), of, epochs=1, out=tmp_path / "run", progress=False)
+        fit(recipe(of), of, epochs=1, out=tmp_path / "run", progress=False, report=False)
     assert caught.value.exit_code == 5
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "failed"
