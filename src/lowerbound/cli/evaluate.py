@@ -6,7 +6,6 @@ from pathlib import Path
 from ..data.dataset import Dataset
 from ..evaluation import Evaluation, evaluate
 from ..evaluation.likelihood import Units, check_samples
-from ..explore.report import report
 from ..ship.files import write_json
 from .common import RowsOptions, open_rows
 from .mistakes import parse
@@ -37,6 +36,8 @@ def command(words: list[str]) -> int:
     write_json(path, numbers.to_json())
     show(numbers, as_json=options.json)
     if options.data is None and (folder / "report.html").exists():
+        from ..explore.report import report  # loads matplotlib, for which other evaluations need not wait
+
         say(f"report: {report(folder, device=options.device)}")
     saved(path, f"lowerbound sample {options.run}")
     return 0
