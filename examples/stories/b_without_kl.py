@@ -164,8 +164,8 @@ def _tug_of_war(story: Story, run: lb.Run, seen: Watched, dims: int) -> None:
         "C3",
         "corrected" if apart < 1e-3 else "open",
         f"SSE + 3 KL is the exact ELBO of a Gaussian decoder of variance 3/2 (sd 1.22 on pixels in [0, 1]), up to "
-        f"scale and constant. It keeps {rate:.2f} nats an image at a squared error of {error:.1f}; its loss, summed over "
-        f"32 images as the seed prints it, goes from {losses[0]:.0f} to {losses[-1]:.0f}.",
+        f"scale and constant. It keeps {rate:.2f} nats an image at a squared error of {error:.1f}; its loss, summed "
+        f"over 32 images as the seed prints it, goes from {losses[0]:.0f} to {losses[-1]:.0f}.",
         f"SSE + 3 KL 恰好是方差为 3/2 的高斯解码器（像素在 [0, 1] 时标准差 1.22）的 ELBO，差一个比例和常数。"
         f"每张图只保留 {rate:.2f} nats，平方误差 {error:.1f}；按种子文章的方式对 32 张图求和，loss 从 "
         f"{losses[0]:.0f} 降到 {losses[-1]:.0f}。",
