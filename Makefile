@@ -9,11 +9,12 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 demo: $(VENV)/.core
 	$(BIN)/lowerbound demo
 
+# two processes, each with whole files: what a file prepares once it prepares in one of them
 test: $(VENV)/.dev lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/pytest -q -m ""
+	$(BIN)/pytest -q -n 2 --dist loadfile -m ""
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
