@@ -276,22 +276,21 @@ def interpolations(paths: Mapping[str, Float[Tensor, "N C H W"]]) -> Figure:
         UsageError: if there is none.
     """
     check_some(paths, "path")
-    sets = list(paths.values())
-    for images in sets:
-        check_images(images, sets[0])
-    steps = len(sets[0])
+    steps = len(next(iter(paths.values())))
     heads = [f"{i / max(steps - 1, 1):.0%}" for i in range(steps)]
-    images = torch.cat([s.detach().cpu().float() for s in sets])
     title = f"between two codes, by the share of the way: {WHAT['mean']}"
-    return _sheet(images, columns=steps, title=title, rows=list(paths), heads=heads)
+    return rows_of_images(paths, title=title, heads=heads)
 
 
-def rows_of_images(sets: Mapping[str, Float[Tensor, "N C H W"]], *, title: str = "") -> Figure:
+def rows_of_images(
+    sets: Mapping[str, Float[Tensor, "N C H W"]], *, title: str = "", heads: Sequence[str] = ()
+) -> Figure:
     """Return a row of images for each set, named at its left.
 
     Args:
         sets: images by the row's name, all of one shape.
         title: what is shown.
+        heads: a text above each column, if any.
 
     Raises:
         ShapeError: if the sets differ in shape, or are no images.
@@ -302,4 +301,4 @@ def rows_of_images(sets: Mapping[str, Float[Tensor, "N C H W"]], *, title: str =
     for images in rows:
         check_images(images, rows[0])
     together = torch.cat([images.detach().cpu().float() for images in rows])
-    return _sheet(together, columns=len(rows[0]), title=title, rows=list(sets))
+    return _sheet(together, columns=len(rows[0]), title=title, rows=list(sets), heads=heads)
