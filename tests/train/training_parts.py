@@ -12,6 +12,7 @@ from torch import nn
 
 from lowerbound import from_arrays, recipes
 from lowerbound.core.noise import reseed
+from lowerbound.core.model import Stateful
 from lowerbound.core.objective import Objective, Outcome
 from lowerbound.core.recipe import Training
 from lowerbound.core.record import recorded
@@ -81,7 +82,7 @@ class Scripted(Objective):
 
 
 @recorded
-class Poisoned(Objective):
+class Poisoned(Stateful, Objective):
     """The ELBO until step `at`, where one thing is not finite; leaves the state before that step in SEEN."""
 
     def __init__(self, at, what):
@@ -105,12 +106,12 @@ class Poisoned(Objective):
             outcome.losses["model"] = outcome.losses["model"] + (weight * 0).sum().abs().sqrt()
         return outcome
 
-    def after_step(self, trace):
+    def after_step(self, trace, batch):
         self.average.lerp_(-trace.log_px.detach().mean(), 0.5)
 
 
 @recorded
-class Counted(Objective):
+class Counted(Stateful, Objective):
     """The ELBO; counts the calls of after_step in a buffer."""
 
     def __init__(self):
@@ -121,7 +122,7 @@ class Counted(Objective):
     def forward(self, model, batch, step):
         return self.inner(model, batch, step)
 
-    def after_step(self, trace):
+    def after_step(self, trace, batch):
         self.count += 1
         SEEN["count"] = int(self.count)
 

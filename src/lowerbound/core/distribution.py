@@ -9,12 +9,23 @@ from torch import Size, Tensor
 from torch.distributions import Distribution as TorchDistribution
 
 Sizes: TypeAlias = Size | list[int] | tuple[int, ...]
-Support: TypeAlias = Literal["binary", "unit", "real", "mixed"]
+Support: TypeAlias = Literal[
+    "binary", "levels", "inner", "unit", "count", "positive", "real", "sphere", "onehot", "simplex", "mixed"
+]
+"""Where values lie: {0, 1}; evenly spaced levels 0, 1/n, ..., 1; (0, 1); [0, 1]; 0, 1, 2, ...; (0, inf); R; the unit
+sphere; one-hot vectors; the open simplex; columns of several kinds."""
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "binary": ("binary",),
-    "unit": ("binary", "unit"),
-    "real": ("binary", "unit", "real"),
+    "levels": ("binary", "levels"),
+    "inner": ("inner",),
+    "unit": ("binary", "levels", "inner", "unit"),
+    "count": ("binary", "count"),
+    "positive": ("inner", "positive"),
+    "real": ("binary", "levels", "inner", "unit", "count", "positive", "real"),
+    "sphere": ("sphere",),
+    "onehot": ("onehot",),
+    "simplex": ("simplex",),
     "mixed": ("mixed",),
 }
 
@@ -56,6 +67,11 @@ class Distribution(TorchDistribution):
         observed = mask.bool()
         elements = self._log_prob_elements(torch.where(observed, value, self.filler))
         return self._sum_events(torch.where(observed, elements, 0.0))
+
+    @property
+    def centre(self) -> Tensor:
+        """One representative value inside the support: the mean, unless that lies outside."""
+        return self.mean
 
     def elements(self) -> "Distribution | None":
         """Return the same distribution with each event dimension an event of its own; None unless they are independent.

@@ -15,13 +15,32 @@ from .errors import ShapeError, UsageError
 from .noise import Stream, seeded
 from .record import recorded
 from .spec import DataSpec
-from .types import Batch, Infer, Trace
+from .types import Batch, Infer, Lent, Trace
 from .walk import Source, folded, from_posterior, mode, observe, tempered, walk
 
 Show: TypeAlias = Literal["mean", "draw"]
 NEEDS_Y = (
     "this model is conditional: give y, by labelled data (a class column or class folders) or --label where one draws"
 )
+
+
+class Stateful:
+    """A module with state that no gradient moves; a forward pass never changes it."""
+
+    def after_step(self, trace: Trace, batch: Batch) -> None:
+        """Change the state, once for each optimiser step, from that step's pass."""
+        raise NotImplementedError
+
+
+class Starting:
+    """A module that starts from examples of the training data, such as a prior made of them."""
+
+    wants: int
+    """How many examples it wants."""
+
+    def start_from(self, examples: Batch) -> None:
+        """Start from these examples (as many as it wants, or all there are), drawn without replacement."""
+        raise NotImplementedError
 
 
 class Scale(nn.Parameter):
@@ -44,6 +63,12 @@ class Family(nn.Module):
     support: Support
     has_density = True
     discrete = False
+    reparameterised = True
+    """True if draws carry a gradient (`rsample`); families of discrete values have none."""
+    rescorable = True
+    """True if `log_prob` scores any value, and not only what was just drawn (an inverse autoregressive flow)."""
+    factorised = True
+    """True if the dimensions are independent, so that `elements()` splits them."""
     target = "log p(x)"
     """The quantity that `log_prob` of a decoder's family makes a bound on."""
 
@@ -148,6 +173,8 @@ class Group(nn.Module, ABC):
     posterior_family: Family
     prior_support: Support = "real"
     prior_discrete = False
+    borrows = False
+    """True if the prior is made of posteriors, which `infer` lends it."""
 
     @abstractmethod
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
@@ -199,7 +226,8 @@ class VAE(nn.Module):
         """Pass a batch through the model with K = num_samples latent samples for each example."""
         features = self.encoder(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
         shape = (num_samples, batch.x.shape[0])
-        state, latents = walk(self._groups(), features, batch.y, self.infer, source, shape)
+        lent = Lent(self.infer, batch.index if self.training else None)
+        state, latents = walk(self._groups(), features, batch.y, lent, source, shape)
         px = self.decoder(state, batch.y)
         log_px = px.log_prob(batch.x, batch.mask).expand(shape)
         return Trace(latents, px, log_px, log_px.new_full(shape, -math.log(num_samples)))

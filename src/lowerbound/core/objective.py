@@ -35,7 +35,7 @@ class Outcome:
     """What an objective returns.
 
     Args:
-        losses: one scalar for each player, minimised.
+        losses: one scalar for each player that moves in this step, minimised.
         terms: named values `[B]`, nats for each example unless their name says otherwise.
         trace: the pass they were read from.
     """
@@ -54,6 +54,12 @@ class Objective(nn.Module):
         monitor: the term that says which weights are best.
         maximize: True if a larger monitor is better.
         corrupts: True if it adds noise to what the encoder sees.
+        pathwise: True if its gradient for q goes through the draw, so that q must be reparameterised.
+        rescores: True if it scores the draws of q once more under frozen parameters.
+        weighs: True if it averages importance weights, so that log q and log p must be densities of the same kind.
+        factorises: True if it needs q(z|x) of single dimensions.
+        parts_players: True if its players are the inference and the generative network, which must not share weights.
+        needs_labels: True if it reads labels y.
     """
 
     couples_batch = False
@@ -61,6 +67,12 @@ class Objective(nn.Module):
     monitor = "elbo"
     maximize = True
     corrupts = False
+    pathwise = True
+    rescores = False
+    weighs = False
+    factorises = False
+    parts_players = False
+    needs_labels = False
 
     @property
     def settled(self) -> int:
@@ -74,9 +86,6 @@ class Objective(nn.Module):
     def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
         """Return losses (one for each player), terms `[B]` and the trace."""
         raise NotImplementedError
-
-    def after_step(self, trace: Trace) -> None:
-        """Change state that is not moved by a gradient, once for each optimiser step."""
 
     __call__: Callable[..., Outcome]
 

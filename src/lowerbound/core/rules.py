@@ -42,9 +42,54 @@ def _point_likelihood(model: VAE, objective: Objective, spec: DataSpec) -> str |
 
 def _discrete_posterior(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     for group in _groups(model):
-        if group.posterior_family.discrete and not group.prior_discrete:
-            return f"a {type(group.posterior_family).__name__} posterior cannot be used with a prior that has a density"
+        family = group.posterior_family
+        if family.has_density and family.discrete != group.prior_discrete:
+            other = "a prior that has a density" if family.discrete else "a prior of discrete values"
+            return f"a {type(family).__name__} posterior cannot be used with {other}"
     return None
+
+
+def _no_gradient(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    families = [g.posterior_family for g in _groups(model) if not g.posterior_family.reparameterised]
+    if not families or not objective.pathwise:
+        return None
+    return f"{type(objective).__name__} cannot be used with a {type(families[0]).__name__} posterior"
+
+
+def _only_own_draws(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    families = [(g, g.posterior_family) for g in _groups(model) if not g.posterior_family.rescorable]
+    for group, family in families:
+        if group.borrows:
+            return f"a {type(family).__name__} posterior cannot be used with a prior made of posteriors"
+        if objective.rescores:
+            return f"a {type(family).__name__} posterior cannot be used with {type(objective).__name__}"
+    return None
+
+
+def _not_factorised(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    families = [g.posterior_family for g in _groups(model) if not g.posterior_family.factorised]
+    if not families or not objective.factorises:
+        return None
+    return f"a {type(families[0]).__name__} posterior cannot be used with {type(objective).__name__}"
+
+
+def _shared_weights(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    borrows = objective.parts_players and any(g.borrows for g in _groups(model))
+    return f"{type(objective).__name__} cannot be used with a prior made of posteriors" if borrows else None
+
+
+def _borrowed_point(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    for group in _groups(model):
+        if group.borrows and not group.posterior_family.has_density:
+            return f"a prior made of posteriors cannot be made of {type(group.posterior_family).__name__}s"
+    return None
+
+
+def _borrowed_condition(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    reads = any(isinstance(n, Network) and n.condition for n in model.encoder.networks)
+    if not reads or not any(g.borrows for g in _groups(model)):
+        return None
+    return "a prior made of posteriors cannot be used with an encoder that reads a condition"
 
 
 def _support_of_data(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
@@ -57,13 +102,16 @@ def _support_of_data(model: VAE, objective: Objective, spec: DataSpec) -> str | 
 def _support_of_latents(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     for group in _groups(model):
         inner, outer = group.posterior_family.support, group.prior_support
-        if group.posterior_family.has_density and not contains(outer, inner):
+        if not contains(outer, inner):
             return f"a posterior on {inner} values cannot be used with a prior on {outer} ones"
     return None
 
 
 def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    return f"a conditional model cannot be trained on {spec.name}" if model.conditional and not spec.classes else None
+    if spec.classes or not (model.conditional or objective.needs_labels):
+        return None
+    who = "a conditional model" if model.conditional else type(objective).__name__
+    return f"{who} cannot be trained on {spec.name}"
 
 
 def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
@@ -93,8 +141,45 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "discrete posterior x density",
         "the ratio of a probability and a density is no number, so KL(q||p) does not exist",
-        "use a Normal posterior",
+        "let posterior and prior both be discrete, or neither",
         _discrete_posterior,
+    ),
+    Rule(
+        "draws without gradient",
+        "a draw of discrete values has no derivative, so the loss would not move the encoder",
+        "use a relaxed posterior, or an objective that sums over all values (LabelELBO)",
+        _no_gradient,
+    ),
+    Rule(
+        "scores only its draws",
+        "an inverse autoregressive flow knows log q(z) of what it drew; of another z it would take an inverse as slow "
+        "as its dimensions are many",
+        "use a masked autoregressive or coupling flow",
+        _only_own_draws,
+    ),
+    Rule(
+        "dimensions x joint posterior",
+        "it needs log q(z_d|x) of each dimension, which a posterior with dependent dimensions does not give",
+        "use a Normal posterior",
+        _not_factorised,
+    ),
+    Rule(
+        "two players x shared weights",
+        "the encoder is part of the prior, so neither player's gradient is that of its own bound",
+        "use a prior with its own weights, or the objective IWAE",
+        _shared_weights,
+    ),
+    Rule(
+        "point x prior of posteriors",
+        "a mixture of points has no density",
+        "use a Normal posterior, or a mixture of normals as the prior",
+        _borrowed_point,
+    ),
+    Rule(
+        "condition x prior of posteriors",
+        "a pseudo-input has no condition of its own",
+        "use an unconditional recipe, or another prior",
+        _borrowed_condition,
     ),
     Rule(
         "support of data x likelihood",

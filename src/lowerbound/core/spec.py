@@ -115,8 +115,10 @@ class DataSpec:
 
     @property
     def scored_support(self) -> Support:
-        """Support of the values a likelihood scores, after binarisation."""
-        return "binary" if self.binarized else self.support
+        """Support of the values a likelihood scores, after binarisation; grey values of 8-bit data are levels."""
+        if self.binarized:
+            return "binary"
+        return "levels" if self.support == "unit" and self.resolution else self.support
 
     @property
     def modelled(self) -> tuple[Column, ...]:

@@ -119,5 +119,23 @@ class Trace:
         return {"distortion": distortion, "rate": rate, "elbo": -(distortion + rate)}
 
 
+@dataclass(frozen=True)
+class Lent:
+    """The top posterior, lent to priors that are made of posteriors: `infer(x)` is q(z|x).
+
+    Args:
+        call: from examples `[M, *shape]` to their posterior, batch shape `[M]`.
+        index: row numbers `[B]` of the training examples in this pass, so that a prior can leave each out of its own;
+            None outside training.
+    """
+
+    call: Callable[..., Distribution]
+    index: Tensor | None = None
+
+    def __call__(self, x: Tensor, y: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
+        """Return q(z|x, y)."""
+        return self.call(x, y, mask)
+
+
 Infer: TypeAlias = Callable[..., Distribution]
-"""`infer(x, y)`: the top posterior q(z|x, y), lent to priors that are made of posteriors."""
+"""`infer(x, y)`: the top posterior q(z|x, y); in a pass through a model, a `Lent`."""

@@ -54,9 +54,9 @@ def tempered(temperature: float) -> Source:
 
 
 def mode(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
-    """Take the mean of q, or of p without data: one representative z, not a draw."""
+    """Take the centre (most often the mean) of q, or of p without data: one representative z, not a draw."""
     near = p if q is None else q
-    z = near.mean.expand(*shape, *near.event_shape)
+    z = near.centre.expand(*shape, *near.event_shape)
     return z, near.log_prob(z), False
 
 

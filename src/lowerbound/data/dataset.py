@@ -58,7 +58,9 @@ class Dataset:
     @property
     def support(self) -> Support:
         """Where the values of a batch lie."""
-        return "binary" if self.resample or self._is_binary() else self.spec.support
+        if self.resample or self._is_binary():
+            return "binary"
+        return "levels" if self.spec.support == "unit" and self.spec.resolution else self.spec.support
 
     @property
     def places(self) -> Tensor:

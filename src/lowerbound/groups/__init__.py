@@ -1,5 +1,5 @@
 """Latent groups: prior, posterior, and how z enters the state."""
 
-from .flat import Flat
+from .flat import Flat, Prior
 
-__all__ = ["Flat"]
+__all__ = ["Flat", "Prior"]

@@ -24,6 +24,11 @@ class Prior(Protocol):
         ...
 
 
+def borrows(prior: Prior) -> bool:
+    """Return whether a prior is made of posteriors, so that z lies where they do."""
+    return bool(getattr(prior, "borrows", False))
+
+
 @recorded
 class Flat(Group):
     """One latent variable that the decoder reads directly.
@@ -36,7 +41,9 @@ class Flat(Group):
     def __init__(self, posterior_family: Family, prior_part: Prior) -> None:
         super().__init__()
         self.posterior_family, self.prior_part = posterior_family, prior_part
-        self.prior_support = prior_part.support
+        self.borrows = borrows(prior_part)
+        self.prior_support = posterior_family.support if self.borrows else prior_part.support
+        self.prior_discrete = bool(getattr(prior_part, "discrete", False))
 
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
         """Return p(z|y)."""

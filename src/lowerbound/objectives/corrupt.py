@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..core.model import VAE
 from ..core.objective import Objective, Outcome
 from ..core.record import recorded
-from ..core.types import Batch, Trace
+from ..core.types import Batch
 
 
 @recorded
@@ -34,6 +34,8 @@ class Corrupt(Objective):
         self.objective, self.corruption = objective, corruption
         self.couples_batch, self.needs_density = objective.couples_batch, objective.needs_density
         self.monitor, self.maximize = objective.monitor, objective.maximize
+        for trait in ("pathwise", "rescores", "weighs", "factorises", "parts_players", "needs_labels"):
+            setattr(self, trait, getattr(objective, trait))
 
     @property
     def settled(self) -> int:
@@ -48,7 +50,3 @@ class Corrupt(Objective):
         """Return the wrapped objective's outcome on the corrupted batch; a batch that brings `seen` keeps it."""
         seen = self.corruption(batch.x) if batch.seen is None else batch.seen
         return self.objective(model, replace(batch, seen=seen), step)
-
-    def after_step(self, trace: Trace) -> None:
-        """Pass on to the wrapped objective."""
-        self.objective.after_step(trace)

@@ -9,7 +9,7 @@ from ..core.objective import Objective, Schedule
 from ..core.recipe import Recipe, Training
 from ..core.spec import DataSpec
 from ..families import Bernoulli, Columns, FixedNormal, Normal, PerDimensionNormal, SharedNormal
-from ..groups import Flat
+from ..groups import Flat, Prior
 from ..networks import MLP, Activation, ColumnInputs
 from ..networks.columns import width_of
 from ..priors import StandardNormal
@@ -89,11 +89,12 @@ def mlp_parts(
     likelihood: Family,
     hidden: tuple[int, ...],
     activation: Activation = "silu",
+    prior: Prior | None = None,
 ) -> FlatParts:
-    """Return an MLP encoder, a flat group with prior N(0, I), and an MLP decoder with the layers reversed."""
+    """Return an MLP encoder, a flat group (prior N(0, I) unless given), and an MLP decoder with the layers reversed."""
     encoder = mlp_encoder(spec, posterior, hidden, activation)
     decoder = MLP(posterior.event_shape, likelihood.params, hidden[::-1], activation)
-    group = Flat(posterior, StandardNormal(posterior.event_shape))
+    group = Flat(posterior, prior or StandardNormal(posterior.event_shape))
     return FlatParts(Encoder([encoder]), (group,), Conditional(decoder, likelihood))
 
 
@@ -104,8 +105,9 @@ def mlp_recipe(
     hidden: tuple[int, ...],
     activation: Activation,
     likelihood: Family | None = None,
+    prior: Prior | None = None,
 ) -> Recipe:
-    """Return the recipe of an MLP VAE; the likelihood follows the data unless one is given."""
+    """Return the recipe of an MLP VAE; the likelihood follows the data and the prior is N(0, I) unless given."""
     scores = likelihood or default_likelihood(spec)
-    parts = mlp_parts(spec, posterior, scores, hidden, activation)
+    parts = mlp_parts(spec, posterior, scores, hidden, activation, prior)
     return Recipe(spec.settle(scores.support), *parts, objective, TRAINING)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
 
-from ..core.model import VAE, Scale
+from ..core.model import VAE, Scale, Stateful
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Training
 from ..core.types import Batch
@@ -84,10 +84,11 @@ def update(
     clip: float | None = None,
     autocast: Any = None,
 ) -> Outcome:
-    """Take one step: all backward passes, then all optimiser steps, then `after_step`.
+    """Take one step: all backward passes, then all optimiser steps, then `after_step` of every `Stateful` module.
 
     `inputs=` restricts each backward pass to its player's parameters, so no gradient can leak to another player.
-    If a loss, a term or a gradient is not finite, no weight changes, now or later.
+    A player without a loss does not move. If a loss, a term or a gradient is not finite, no weight changes, now or
+    later.
     """
     players = objective.players(model)
     for optimizer in optimizers.values():
@@ -97,20 +98,23 @@ def update(
     for i, (name, loss) in enumerate(outcome.losses.items()):
         loss.backward(inputs=players[name], retain_graph=i + 1 < len(outcome.losses))
     norms = {name: _clip(parameters, clip) for name, parameters in players.items()}
-    watched = {**outcome.terms, **{f"loss of {n}": v for n, v in outcome.losses.items()}}
+    resting = step.new_zeros(())  # a player that does not move keeps its place among the watched numbers
+    watched = {**outcome.terms, **{f"loss of {n}": outcome.losses.get(n, resting) for n in players}}
     watched |= {f"gradient of {n}": v for n, v in norms.items()}
     skip = guard.watch(watched, step)
-    for optimizer in optimizers.values():
-        _step_unless(optimizer, skip)
-    if type(objective).after_step is not Objective.after_step and not bool(skip):
+    for name in outcome.losses:
+        _step_unless(optimizers[name], skip)
+    stateful = [m for m in (*model.modules(), *objective.modules()) if isinstance(m, Stateful)]
+    if stateful and not bool(skip):
         with torch.no_grad():
-            objective.after_step(outcome.trace)
+            for module in stateful:
+                module.after_step(outcome.trace, batch)
     return outcome
 
 
 def _clip(parameters: list[nn.Parameter], limit: float | None) -> Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = nn.utils.get_total_norm(gradients) if gradients else parameters[0].new_zeros(())
     if limit is not None:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm
