@@ -13,13 +13,14 @@ from .errors import CorruptArtifact, UsageError
 from .model import VAE, Conditional, Encoder, Group, inference
 from .noise import Stream, seeded
 from .objective import Objective, first_step
+from .phases import FitPrior
 from .record import describe, rebuild, recorded
 from .rules import check_rules
 from .spec import DataSpec
 from .types import Batch
 
 OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "adamax"]
-LrSchedule: TypeAlias = Literal["constant", "cosine"]
+LrSchedule: TypeAlias = Literal["constant", "cosine", "constant_cosine"]
 AugmentName: TypeAlias = Literal["shift", "rotate", "flip", "crop"]
 P = ParamSpec("P")
 
@@ -33,10 +34,13 @@ class Training:
         epochs: passes through the training data.
         batch_size: examples in one step.
         lr: learning rate.
-        lr_schedule: "constant", or "cosine" from lr to 0 over the whole training.
+        lr_schedule: "constant", "cosine" from lr to 0 over the whole training, or "constant_cosine": constant for two
+            thirds of the training, then by a cosine to 0.
         optimizer: "adam", "adamw", "sgd" or "adamax".
         weight_decay: L2 penalty of the optimiser.
         clip: the largest norm of a player's gradient; None leaves gradients as they are.
+        ema: decay of an exponential moving average of the weights, such as 0.999, which is validated and kept in their
+            place; None keeps the weights themselves.
         patience: epochs without a better validation monitor before stopping; None never stops early.
         augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
 
@@ -51,6 +55,7 @@ class Training:
     optimizer: OptimizerName = "adam"
     weight_decay: float = 0.0
     clip: float | None = None
+    ema: float | None = None
     patience: int | None = None
     augment: tuple[AugmentName, ...] = ()
 
@@ -73,6 +78,8 @@ class Training:
         for name, value in {"number of epochs": self.epochs, "weight decay": self.weight_decay}.items():
             if not 0 <= value < float("inf"):
                 raise UsageError(f"the {name} cannot be {value}", expected="0 or more")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise UsageError(f"the ema cannot be {self.ema}", expected="0 or more and below 1, such as 0.999")
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class Recipe:
         decoder: the likelihood.
         objective: what is optimised.
         training: training defaults.
+        after: what is fitted once the training is over, in order: other priors of z.
         name: the recipe function's name.
         options: the options it was called with.
 
@@ -100,6 +108,7 @@ class Recipe:
     decoder: Conditional
     objective: Objective
     training: Training = field(default_factory=Training)
+    after: Sequence[FitPrior] = ()
     name: str = "custom"
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -125,6 +134,7 @@ class Recipe:
             "model": describe(self._model()),
             "objective": describe(self.objective),
             "training": describe(self.training),
+            "after": describe(tuple(self.after)),
         }
 
     @classmethod
@@ -139,12 +149,14 @@ class Recipe:
             raise CorruptArtifact("the description of the recipe is incomplete", expected=", ".join(sorted(keys)))
         with seeded(Stream.WEIGHTS, 0):
             model, objective, training = (rebuild(description[k]) for k in ("model", "objective", "training"))
+            after = rebuild(description.get("after", []))
         parts = isinstance(model, VAE) and isinstance(objective, Objective) and isinstance(training, Training)
+        parts = parts and isinstance(after, tuple) and all(isinstance(phase, FitPrior) for phase in after)
         if not parts or model.spec is None:
             raise CorruptArtifact("the description of the recipe describes something else")
         groups = [g for g in model.groups if isinstance(g, Group)]
         name, options = str(description["name"]), rebuild(description["options"])
-        return cls(model.spec, model.encoder, groups, model.decoder, objective, training, name, options)
+        return cls(model.spec, model.encoder, groups, model.decoder, objective, training, after, name, options)
 
     def _model(self) -> VAE:
         return VAE(self.encoder, self.groups, self.decoder, self.spec)

@@ -98,9 +98,15 @@ class Dataset:
             seen=seen,
             y=self.labels(index),
             mask=None if self.mask is None else self.mask[index].float(),
-            index=None if self.index is None else self.index[index],
+            index=self._places(index),
             weight=None if self.weight is None else self.weight[index],
         )
+
+    def _places(self, index: Tensor | slice) -> Tensor:
+        """Return the place of each of these rows in what was read."""
+        if isinstance(index, slice) and self.index is None:
+            return torch.arange(*index.indices(len(self)), device=self.x.device)
+        return index if self.index is None else self.index[index]  # pyright: ignore[reportReturnType]
 
     def _augmented(self, index: Tensor | slice) -> tuple[Tensor, Tensor | None]:
         """Return stored x and what is seen in model units; x and what is seen of it move together."""

@@ -27,12 +27,19 @@ class State:
         objective: its objective; critics and multipliers live there.
         optimizers: one for each player.
         progress: epoch, step, best monitor and other plain numbers.
+        average: the moving average of the model's weights, if there is one.
     """
 
     model: nn.Module
     objective: nn.Module
     optimizers: Mapping[str, Optimizer]
     progress: dict[str, Any]
+    average: nn.Module | None = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the modules whose tensors are saved, by name."""
+        named = {"model": self.model, "objective": self.objective, "average": self.average}
+        return {name: module for name, module in named.items() if module is not None}
 
 
 def save_checkpoint(folder: Path, state: State) -> Path:
@@ -43,7 +50,7 @@ def save_checkpoint(folder: Path, state: State) -> Path:
     """
     path = folder / f"step-{state.progress['step']:06d}"
     tensors, plain = {}, {}
-    for name, module in (("model", state.model), ("objective", state.objective)):
+    for name, module in state.modules().items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in state.optimizers.items():
         plain[name], moved = _split(optimizer.state_dict())
@@ -69,7 +76,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     saved = read_json(path / "state.json")
     try:
         tensors = load_file(path / "state.safetensors")
-        for name, module in (("model", state.model), ("objective", state.objective)):
+        for name, module in state.modules().items():
             module.load_state_dict(_under(tensors, f"{name}/"))
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(_joined(saved["optimizers"][name], _under(tensors, f"optimizer/{name}/")))

@@ -47,6 +47,7 @@ def fit(
     optimizer: OptimizerName | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
+    ema: float | None = None,
     patience: int | None = None,
     augment: tuple[AugmentName, ...] | None = None,
     seed: int = 0,
@@ -69,10 +70,11 @@ def fit(
         epochs: passes through the training data; 0 gives the initial model. Default: the recipe's, as for the next.
         batch_size: examples in one step.
         lr: learning rate.
-        lr_schedule: "constant" or "cosine".
+        lr_schedule: "constant", "cosine" to 0, or "constant_cosine": constant, in the last third by a cosine to 0.
         optimizer: "adam", "adamw", "sgd" or "adamax".
         weight_decay: the optimiser's L2 penalty.
         clip: the largest norm of a player's gradient.
+        ema: decay of a moving average of the weights, which is kept in their place.
         patience: epochs without a better monitor before stopping, counted once all schedules have settled.
         augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
         seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
@@ -94,7 +96,7 @@ def fit(
     """
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule,
-        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "patience": patience, "augment": augment,
+        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "ema": ema, "patience": patience, "augment": augment,
     }  # fmt: skip
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
-from ..core.model import VAE, Group, inference
+from ..core.model import VAE, Group, Starting, inference
 from ..core.noise import Stream, generator, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
+from ..core.types import Batch
 from ..data.augment import Augment
 from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
@@ -83,6 +85,15 @@ def take_weights(model: VAE, init: VAE) -> None:
     model.load_state_dict(init.state_dict())
 
 
+def moving_average(model: VAE, decay: float | None) -> AveragedModel | None:
+    """Return the exponential moving average of a model's weights (buffers are the model's own), or None."""
+    return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def _on_cpu(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.cpu()
+
+
 class Loop:
     """One training; what `fit` needs between two steps."""
 
@@ -125,10 +136,13 @@ class Loop:
             check_values(model.decoder.family, rows.support, rows.spec.name)
         if init is None:
             self._start_at_data(model)
+            self._start_from_examples(model)
         else:
             take_weights(model, init)
+        self._start_from_examples(objective)
         self.model: VAE = model.to(device)
         self.objective: Objective = objective.to(device)
+        self.average = moving_average(self.model, self.training.ema)
         self.optimizers = make_optimizers(self.objective.players(self.model), self.training)
         self.guard = Guard(device)
         self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
@@ -151,6 +165,15 @@ class Loop:
         mean = sums[1] / count
         variance = (sums[2] / count - mean.square()).clamp_min(0)
         model.decoder.start_at(mean.float().cpu(), variance.float().cpu())
+
+    def _start_from_examples(self, root: nn.Module) -> None:
+        """Give the parts that start from training examples as many as they want."""
+        rows = replace(self.train, augment=None)
+        for i, module in enumerate(m for m in root.modules() if isinstance(m, Starting)):
+            order = torch.randperm(len(rows), generator=generator(Stream.WEIGHTS, self.seed, i + 1))
+            with seeded(Stream.WEIGHTS, self.seed, i + 1), torch.no_grad():
+                batch = rows.batch(order[: module.wants].to(self.device))
+                module.start_from(Batch(**{name: _on_cpu(value) for name, value in vars(batch).items()}))
 
     def _augmenting(self, rows: Dataset) -> Dataset:
         if rows.spec.kind != "image":
@@ -246,13 +269,18 @@ class Loop:
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self._checkpoint()
 
+    @property
+    def kept(self) -> VAE:
+        """The model that is validated and kept: the moving average if there is one."""
+        return self.model if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+
     def _show(self) -> None:
         """Show the model to the watchers; if one of them fails, what was learned is saved first."""
-        with inference(self.model), kept_generators():
+        with inference(self.kept), kept_generators():
             self._snapshot()
             try:
                 for watcher in self.watchers:
-                    watcher(self.model, self.epoch)
+                    watcher(self.kept, self.epoch)
             except Exception:
                 with suppress(OSError):
                     self._checkpoint()
@@ -263,7 +291,7 @@ class Loop:
         if self.snapshots is None:
             return
         try:
-            self.snapshots(self.model, self.epoch)
+            self.snapshots(self.kept, self.epoch)
         except (OSError, LowerboundError) as error:
             self.snapshots = None
             with suppress(OSError):
@@ -298,13 +326,17 @@ class Loop:
         step = torch.tensor(float(self.step), device=self.device)
         batch, clip = self.train.batch(index), self.training.clip
         outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         self.step += 1
         return outcome, batch.weight
 
     def _lr(self) -> float:
+        done = self.step / max(1, self.training.epochs * self.steps_per_epoch)
         if self.training.lr_schedule == "constant":
             return self.training.lr
-        done = self.step / (self.training.epochs * self.steps_per_epoch)
+        if self.training.lr_schedule == "constant_cosine":
+            done = max(0.0, 3 * done - 2)
         return self.training.lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def _check(self) -> None:
@@ -334,9 +366,9 @@ class Loop:
         """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
         sums, total = {}, 0
         step = torch.tensor(float(self.step), device=self.device)
-        with inference(self.model), seeded(Stream.VALIDATION, self.seed):
+        with inference(self.kept), seeded(Stream.VALIDATION, self.seed):
             for batch in self.valid.blocks(EVAL_ROWS):
-                total = total + _add(sums, self.objective(self.model, batch, step).terms, batch.weight)
+                total = total + _add(sums, self.objective(self.kept, batch, step).terms, batch.weight)
         return {name: float(value) / float(total) for name, value in sums.items()}
 
     def _report(self, split: str, terms: Mapping[str, float]) -> None:
@@ -356,7 +388,7 @@ class Loop:
             )
         # without validation rows there is no fair judge: noise picks the best epoch, so the last one is kept
         if not len(self.valid) or self.best.improves(value, maximize=self.objective.maximize):
-            self.best = Best(value, self.epoch, copy.deepcopy(self.model.state_dict()))
+            self.best = Best(value, self.epoch, copy.deepcopy(self.kept.state_dict()))
 
     def _out_of_patience(self) -> bool:
         patience = self.training.patience
@@ -374,12 +406,13 @@ class Loop:
         Raises:
             CorruptArtifact: if it is damaged or belongs to another model.
         """
-        state = State(self.model, self.objective, self.optimizers, {})
+        state = State(self.model, self.objective, self.optimizers, {}, self.average)
         load_checkpoint(path, state)
         done = state.progress
         self.epoch, self.step, self.seconds = int(done["epoch"]), int(done["step"]), float(done["seconds"])
         if done["best"] is not None:
-            weights = {name: tensor.to(self.device) for name, tensor in best.state_dict().items()}
+            weights = dict(self.kept.state_dict())  # a prior fitted after training is not part of it
+            weights |= {n: t.to(self.device) for n, t in best.state_dict().items() if n in weights}
             self.best = Best(float(done["best"]), int(done["best_epoch"]), weights)
         self.skip = self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
         if self.skip < self.steps_per_epoch and self.epoch:  # stopped inside an epoch, which is then taken up again
@@ -393,7 +426,7 @@ class Loop:
             return
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
         progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
-        state = State(self.model, self.objective, self.optimizers, progress)
+        state = State(self.model, self.objective, self.optimizers, progress, self.average)
         # the model first: a cut between the two then leaves a checkpoint whose best weights are there, or redone
         self._save_model()
         path = save_checkpoint(self.folder.path / "checkpoints", state)
@@ -404,7 +437,7 @@ class Loop:
     def _save_model(self) -> None:
         """Save the best weights; without a whole epoch there are only the current ones."""
         assert self.folder is not None
-        model = copy.deepcopy(self.model)
+        model = copy.deepcopy(self.kept)
         if self.best.weights:
             model.load_state_dict(self.best.weights)
         save(model, self.folder.path / "model", recipe=self.recipe.name, options=self.recipe.options)
