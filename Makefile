@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo stories test test-all lint bench clean
+.PHONY: demo stories results museum test test-all lint bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/lowerbound demo
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev
 
 stories: $(VENV)/.core
 	$(BIN)/python examples/stories
+
+results: $(VENV)/.core
+	$(BIN)/python benchmarks/results.py
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/mnist_vae.py

@@ -19,9 +19,11 @@ MAY_IMPORT = {
     "networks": {"core", "networks"},
     "objectives": {"core", "objectives"},
     "groups": {"core", "groups"},
-    "priors": {"core", "families", "priors"},
+    "flows": {"core", "flows"},
+    "posteriors": {"core", "families", "flows", "posteriors"},
+    "priors": {"core", "families", "flows", "priors"},
 }
-TORCH_ONLY = ("core", "families", "networks", "objectives", "groups", "priors")
+TORCH_ONLY = ("core", "families", "networks", "objectives", "groups", "priors", "posteriors")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 
 
@@ -87,6 +89,11 @@ def test_a_package_imports_only_from_the_packages_below_it(path):
 @pytest.mark.parametrize("path", [p for p in FILES if package(p) in TORCH_ONLY], ids=named)
 def test_the_mathematics_needs_torch_and_jaxtyping_alone(path):
     assert foreign(path) <= {"torch", "jaxtyping"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_only_the_flows_import_zuko(path):
+    assert "zuko" not in foreign(path) or package(path) == "flows"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if package(p) not in TOP | {""}], ids=named)

@@ -16,7 +16,7 @@ from lowerbound.core.spec import Column, DataSpec
 from lowerbound.families import Bernoulli, Delta, GreyBernoulli, Normal, SharedNormal
 from lowerbound.groups import Flat
 from lowerbound.networks import MLP
-from lowerbound.objectives import ELBO, Corrupt, Reconstruction
+from lowerbound.objectives import ELBO, PIWAE, Corrupt, DReG, Reconstruction
 from lowerbound.priors import StandardNormal
 
 LATENT, SHAPE = 2, (1, 5, 4)
@@ -29,6 +29,12 @@ class UniformPrior(nn.Module):
 
     def forward(self, y, infer):
         raise AssertionError("a refused recipe must not be run")
+
+
+class BorrowedPrior(UniformPrior):
+    """A prior made of posteriors, of which only that is ever asked."""
+
+    borrows = True
 
 
 def grey(**options):
@@ -70,6 +76,12 @@ BROKEN = {
     "corruption x categories": lambda: recipes.denoising_vae(mixed(), latent_dim=LATENT, hidden=(7,)),
     "missing cells x encoder": lambda: assemble(
         replace(mixed(missing=True), support="real"), SharedNormal((2,)), Normal((LATENT,)), ELBO()
+    ),
+    "two players x shared weights": lambda: assemble(
+        binary(), Bernoulli(SHAPE), Normal((LATENT,)), PIWAE(), BorrowedPrior()
+    ),
+    "second pass x dropout": lambda: recipes.mnist_vae_2017(grey(), latent_dim=LATENT, hidden=7).replace(
+        objective=DReG(2)
     ),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }

@@ -123,7 +123,7 @@ def test_none_keeps_grey_values_in_model_units(scale):
     data = from_arrays(x, binarize="none", valid_fraction=0.0, test_fraction=0.0)
     rows = data.train.matching(wanted(data), resample=True)
     assert not rows.resample
-    assert rows.spec.scored_support == "unit"
+    assert rows.spec.scored_support == ("levels" if scale == 255 else "unit")
     assert sorted(everything(rows).flatten().tolist()) == pytest.approx(
         sorted((images(ROWS) / 255).flatten()), abs=1e-7
     )
@@ -149,7 +149,7 @@ def test_the_protocol_of_the_data_wins_over_the_models_and_auto_follows_the_mode
     assert data.test.matching(wanted(data, "dynamic")).spec.binarize == "threshold"
     data = grey()
     assert data.test.matching(wanted(data, "static-seed")).spec.binarize == "static-seed"
-    assert data.test.matching(wanted(data, "none")).spec.scored_support == "unit"
+    assert data.test.matching(wanted(data, "none")).spec.scored_support == "levels"
 
 
 @pytest.mark.parametrize("resample", [False, True])

@@ -97,7 +97,7 @@ def options_of(function: Callable[..., Any], *, without: Iterable[str] = ()) -> 
     texts = {p.arg_name: p.description or "" for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
     made = []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in without:
+        if parameter.name in without or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         text = " ".join(texts.get(parameter.name, "").split())
         made.append(option(parameter.name, parameter.annotation, text, default=parameter.default))

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "train a VAE on MNIST, evaluate it and draw pictures"),
     "data": ("data", "list the data sets, or inspect one: lowerbound data photos/"),
     "recipes": ("recipes", "list the recipes, or show one"),
+    "parts": ("show_parts", "list the parts that train can put into a recipe, or show one"),
     "train": ("train", "train a recipe: lowerbound train vae --data mnist"),
     "resume": ("resume", "go on with a stopped run, or give a finished one more epochs"),
     "evaluate": ("evaluate", "ELBO, distortion, rate, NLL and bits/dim of a run"),
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("runs", "list the runs"),
     "compare": ("compare", "two or more runs side by side"),
     "report": ("report", "one HTML file about a run"),
+    "cite": ("cite", "BibTeX of what a run or a recipe stands on"),
     "export-config": ("export_config", "the options of a run or recipe as a file for train --config"),
 }
 USAGE = "\n".join(

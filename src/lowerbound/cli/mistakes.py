@@ -25,36 +25,51 @@ class _Option:
     several: bool
     positional: bool
     required: bool
+    prefix: str = ""
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return f"--{self.prefix}{self.name.replace('_', '-')}"
 
     @property
     def called(self) -> str:
         return self.name.upper() if self.positional else self.flag
 
 
-def parse(options: type[T], words: list[str], command: str) -> T:
+def parse(options: type[T], words: list[str], command: str, *, prefix: str = "") -> T:
     """Parse `words` into the dataclass `options`; its docstring is the help, after which the program ends.
+
+    Args:
+        options: a dataclass with a field for each option.
+        words: what was typed.
+        command: what the words belong to.
+        prefix: what stands before each option's name, as in `--prior.pseudo-inputs`.
 
     Raises:
         UsageError: if an option is unknown, missing, or has a value that it cannot have.
     """
     said = io.StringIO()
+    bare = [_without(prefix, word) for word in words]
     try:
         with redirect_stderr(said):
-            return tyro.cli(options, args=words, prog=f"lowerbound {command}")
+            return tyro.cli(options, args=bare, prog=f"lowerbound {command}")
     except SystemExit as left:
         if left.code in (None, 0):
             raise
         tell = f"lowerbound {command} --help lists the options"
-        found = next(_mistakes(_options(options), words, tell), None)
+        found = next(_mistakes(_options(options, prefix), words, tell), None)
         reason = "\n    ".join(["the options cannot be read", *said.getvalue().strip().splitlines()])
         raise found or UsageError(reason, fix=tell) from None
 
 
-def _options(options: type) -> list[_Option]:
+def _without(prefix: str, word: str) -> str:
+    for dashes in ("--no-", "--"):
+        if prefix and word.startswith(dashes + prefix):
+            return dashes + word.removeprefix(dashes + prefix)
+    return word
+
+
+def _options(options: type, prefix: str) -> list[_Option]:
     kinds = get_type_hints(options, include_extras=True)
     made = []
     for one in fields(options):
@@ -67,7 +82,7 @@ def _options(options: type) -> list[_Option]:
             kind = choices[0]
         several = get_origin(kind) in (tuple, list, Sequence)
         required = one.default in _ABSENT and one.default_factory in _ABSENT
-        made.append(_Option(one.name, get_args(kind)[0] if several else kind, several, positional, required))
+        made.append(_Option(one.name, get_args(kind)[0] if several else kind, several, positional, required, prefix))
     return made
 
 

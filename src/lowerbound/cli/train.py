@@ -1,10 +1,10 @@
 """`lowerbound train RECIPE --data NAME|PATH`: the recipe's signature is the list of options."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import docstring_parser
 
@@ -19,6 +19,7 @@ from .common import RUNS, dataclass_of, option, options_of
 from .config import Config, read_config, to_yaml, words_of
 from .mistakes import parse
 from .output import result, saved, say
+from .parts import KINDS, Chosen, Kind, as_options, chosen_parts, names_of, split_words, with_parts
 from .recipes import listing
 
 DATA = ("like", "seed", "source")
@@ -37,13 +38,17 @@ def command(words: list[str]) -> int:
     kind = train_options(name, function)
     if config is not None:
         known = [f.name for f in fields(kind) if f.name not in ("config", "print_config", "dry_run")]
+        known += [key for key in config.values if key.partition(".")[0] in KINDS]
         rest = [*words_of(config, known), *rest]
+    rest, dotted = split_words(rest)
     options = vars(parse(kind, rest, f"train {name}"))
+    parts = chosen_parts(options, dotted)
+    options = {**{k: v for k, v in options.items() if k not in KINDS}, **as_options(parts)}
     if options["print_config"]:
         result(to_yaml({"recipe": name, **_options(options)}).rstrip())
         say("next:  lowerbound train --config FILE")
         return 0
-    return train(name, function, options)
+    return train(name, function, options, parts)
 
 
 def _recipe_and_config(words: list[str]) -> tuple[str, list[str], Config | None]:
@@ -70,12 +75,12 @@ def _recipe_and_config(words: list[str]) -> tuple[str, list[str], Config | None]
     return name, rest, config
 
 
-def train(name: str, function: RecipeFunction, chosen: dict[str, Any]) -> int:
+def train(name: str, function: RecipeFunction, chosen: dict[str, Any], parts: Mapping[Kind, Chosen]) -> int:
     """Load the data, make the recipe, and train it or say what that would need; returns the exit code."""
     init = None if chosen["init_from"] is None else open_run(chosen["init_from"])[1]
     like = None if init is None else init.spec
     data = load_data(chosen["data"], like=like, seed=chosen["data_seed"], **_for(load_data, chosen, DATA))
-    recipe = function(data.spec, **_for(function, chosen, ("spec",)))
+    recipe = with_parts(function(data.spec, **_for(function, chosen, ("spec",))), data.spec, parts)
     if chosen["dry_run"]:
         return dry_run(recipe, data, chosen)
     out = chosen["out"] or free_name(RUNS, f"{name}-{data.spec.name}")
@@ -113,8 +118,8 @@ def _options(chosen: dict[str, Any]) -> dict[str, Any]:
 
 def defaults_of(name: str) -> dict[str, Any]:
     """Return the default options of a recipe, with digits for its data."""
-    kind = train_options(name, find(name))
-    return {"recipe": name, **_options(vars(kind(data="digits")))}
+    chosen = _options(vars(train_options(name, find(name))(data="digits")))
+    return {"recipe": name, **{option: value for option, value in chosen.items() if option not in KINDS}}
 
 
 def finish(run: Run) -> int:
@@ -136,13 +141,19 @@ def finish(run: Run) -> int:
     return run.exit_code
 
 
+def _part_option(kind: Kind) -> tuple[str, Any, Any]:
+    text = f"Another {kind} than the recipe's; its options follow as --{kind}.OPTION (lowerbound parts {kind} NAME)."
+    return option(kind, Literal[names_of(kind)] | None, text, default=None)  # pyright: ignore
+
+
 def train_options(name: str, function: RecipeFunction) -> type:
     """Return a dataclass of all options: the recipe's, of reading data, of training; their docstrings are the help."""
     doc = docstring_parser.parse(inspect.getdoc(function) or "")
     source = next(p for p in docstring_parser.parse(inspect.getdoc(load_data) or "").params if p.arg_name == "source")
-    fields = [
+    options = [
         option("data", str, " ".join((source.description or "").split())),
         *options_of(function, without=("spec",)),
+        *(_part_option(kind) for kind in KINDS),
         *options_of(load_data, without=DATA),
         option("data_seed", int, "Seed of the splits and of every fixed binarisation.", default=0),
         *options_of(fit, without=FIT),
@@ -152,4 +163,4 @@ def train_options(name: str, function: RecipeFunction) -> type:
         option("print_config", bool, "Print all options as such a file, and stop.", default=False),
         option("dry_run", bool, "Say what training would need (parameters, steps, memory), and stop.", default=False),
     ]
-    return dataclass_of(name, fields, f"{doc.short_description}\n\n{doc.long_description or ''}")
+    return dataclass_of(name, options, f"{doc.short_description}\n\n{doc.long_description or ''}")

@@ -73,6 +73,10 @@ class Distribution(TorchDistribution):
         """One representative value inside the support: the mean, unless that lies outside."""
         return self.mean
 
+    def centre_and_log_prob(self) -> tuple[Tensor, Tensor]:
+        """Return the centre and its log-density; families that can score only what they drew override this."""
+        return self.centre, self.log_prob(self.centre)
+
     def elements(self) -> "Distribution | None":
         """Return the same distribution with each event dimension an event of its own; None unless they are independent.
 

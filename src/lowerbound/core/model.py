@@ -188,6 +188,10 @@ class Group(nn.Module, ABC):
     def merge(self, state: Tensor | None, z: Tensor) -> Tensor:
         """Return the next state `[K, B, ...]`."""
 
+    def posterior_parts(self) -> tuple[nn.Module, ...]:
+        """Return the modules that belong to q alone; a group with networks of its own for q names them too."""
+        return (self.posterior_family,)
+
 
 @recorded
 class VAE(nn.Module):

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     BINARISATION = 6
     EVALUATION = 7
     SHOWN = 8
+    PRIOR = 9
 
 
 def mix(*keys: int) -> int:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .model import VAE
+from .model import VAE, Group
 from .types import Batch, Trace
 
 Step: TypeAlias = Float[Tensor, ""]
@@ -45,6 +45,13 @@ class Outcome:
     trace: Trace
 
 
+TRAITS = (
+    "couples_batch", "needs_density", "monitor", "maximize", "pathwise", "rescores", "weighs", "factorises",
+    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves",
+)  # fmt: skip
+"""What an objective declares about itself; one that wraps another declares the same, but for `corrupts`."""
+
+
 class Objective(nn.Module):
     """Base of the objectives; a subclass gives `forward(model, batch, step) -> Outcome`.
 
@@ -60,6 +67,9 @@ class Objective(nn.Module):
         factorises: True if it needs q(z|x) of single dimensions.
         parts_players: True if its players are the inference and the generative network, which must not share weights.
         needs_labels: True if it reads labels y.
+        learns_prior: True if its gradient reaches the parameters of the prior.
+        enumerates: numbers of the groups over all of whose values it sums.
+        moves: True if it moves z along the gradient of log p(x, z).
     """
 
     couples_batch = False
@@ -73,6 +83,9 @@ class Objective(nn.Module):
     factorises = False
     parts_players = False
     needs_labels = False
+    learns_prior = True
+    enumerates: tuple[int, ...] = ()
+    moves = False
 
     @property
     def settled(self) -> int:
@@ -88,6 +101,16 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     __call__: Callable[..., Outcome]
+
+
+def inference_parameters(model: VAE) -> list[nn.Parameter]:
+    """Return the parameters of q(z|x): the encoder's, and those of each group's `posterior_parts`.
+
+    Args:
+        model: the model; a parameter that p(x, z) also reads is counted as one of q.
+    """
+    parts = [model.encoder, *(part for group in model.groups for part in cast(Group, group).posterior_parts())]
+    return list({id(p): p for part in parts for p in part.parameters()}.values())
 
 
 def first_step() -> Tensor:

@@ -60,6 +60,25 @@ def recorded(cls: T) -> T:
     return cls
 
 
+def part_named(name: str) -> type | None:
+    """Return the recorded class called `name`, or None."""
+    return _REGISTRY.get(name)
+
+
+def arguments_of(part: Any) -> dict[str, Any]:
+    """Return the arguments a recorded part was made with.
+
+    Raises:
+        UsageError: if it is not recorded.
+    """
+    if _REGISTRY.get(type(part).__name__) is not type(part):
+        raise UsageError(
+            f"{type(part).__name__} does not know how it was made: its constructor is not recorded",
+            fix="decorate the class with @lowerbound.recorded",
+        )
+    return dict(part._recorded)
+
+
 def describe(value: Any) -> JSON:
     """Return `value` as JSON: numbers, strings, lists, and recorded parts as `{"part", "args"}`.
 

@@ -6,6 +6,8 @@ Each rule reads what parts declare about themselves, so this table needs to know
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
 from .distribution import Support, contains
 from .errors import Incompatible
 from .model import VAE, Family, Group, Network
@@ -50,10 +52,27 @@ def _discrete_posterior(model: VAE, objective: Objective, spec: DataSpec) -> str
 
 
 def _no_gradient(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    families = [g.posterior_family for g in _groups(model) if not g.posterior_family.reparameterised]
+    drawn = [g.posterior_family for i, g in enumerate(_groups(model)) if i not in objective.enumerates]
+    families = [family for family in drawn if not family.reparameterised]
     if not families or not objective.pathwise:
         return None
     return f"{type(objective).__name__} cannot be used with a {type(families[0]).__name__} posterior"
+
+
+def _not_countable(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    for i, group in enumerate(_groups(model)):
+        family = group.posterior_family
+        if i in objective.enumerates and (family.support != "onehot" or len(family.event_shape) != 1):
+            return f"{type(objective).__name__} cannot be used with a {type(family).__name__} posterior"
+    return None
+
+
+def _not_movable(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    groups = _groups(model)
+    if not objective.moves or (len(groups) == 1 and groups[0].posterior_family.support == "real"):
+        return None
+    other = f"{len(groups)} groups" if len(groups) > 1 else f"a {type(groups[0].posterior_family).__name__} posterior"
+    return f"{type(objective).__name__} cannot be used with {other}"
 
 
 def _only_own_draws(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
@@ -66,6 +85,11 @@ def _only_own_draws(model: VAE, objective: Objective, spec: DataSpec) -> str | N
     return None
 
 
+def _noisy_networks(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    noisy = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+    return f"{type(objective).__name__} cannot be used with dropout" if objective.rescores and noisy else None
+
+
 def _not_factorised(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     families = [g.posterior_family for g in _groups(model) if not g.posterior_family.factorised]
     if not families or not objective.factorises:
@@ -76,6 +100,14 @@ def _not_factorised(model: VAE, objective: Objective, spec: DataSpec) -> str | N
 def _shared_weights(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     borrows = objective.parts_players and any(g.borrows for g in _groups(model))
     return f"{type(objective).__name__} cannot be used with a prior made of posteriors" if borrows else None
+
+
+def _prior_left_behind(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    priors = [m for g in _groups(model) for name, m in g.named_children() if name == "prior_part"]
+    learned = [p for p in priors if any(True for _ in p.parameters())]
+    if objective.learns_prior or not learned:
+        return None
+    return f"a {type(learned[0]).__name__} prior cannot be used with {type(objective).__name__}"
 
 
 def _borrowed_point(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
@@ -151,11 +183,29 @@ RULES: tuple[Rule, ...] = (
         _no_gradient,
     ),
     Rule(
+        "sum over all values",
+        "it passes every value of the top latent through the model, and only those of one one-hot vector are few",
+        "use the recipes `m2` or `gmvae`, or the objective ELBO",
+        _not_countable,
+    ),
+    Rule(
+        "gradient moves x latents",
+        "Hamilton's equations move one vector z through all of R^n; off its support log p(z) is -infinity",
+        "use one flat group with real values, such as a Normal posterior",
+        _not_movable,
+    ),
+    Rule(
         "scores only its draws",
         "an inverse autoregressive flow knows log q(z) of what it drew; of another z it would take an inverse as slow "
         "as its dimensions are many",
         "use a masked autoregressive or coupling flow",
         _only_own_draws,
+    ),
+    Rule(
+        "second pass x dropout",
+        "other units would be dropped in the second pass, so z would be scored by a q that did not draw it",
+        "use networks without dropout, or the objective IWAE",
+        _noisy_networks,
     ),
     Rule(
         "dimensions x joint posterior",
@@ -168,6 +218,12 @@ RULES: tuple[Rule, ...] = (
         "the encoder is part of the prior, so neither player's gradient is that of its own bound",
         "use a prior with its own weights, or the objective IWAE",
         _shared_weights,
+    ),
+    Rule(
+        "prior x objective",
+        "its gradient does not reach the prior's parameters, which would stay as they were drawn",
+        "fit the prior once the model is trained (fit_prior), or use an objective with a rate",
+        _prior_left_behind,
     ),
     Rule(
         "point x prior of posteriors",

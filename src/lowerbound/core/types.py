@@ -35,6 +35,10 @@ class Batch:
     index: Tensor | None = None
     weight: Float[Tensor, " B"] | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on `device`."""
+        return Batch(**{name: value if value is None else value.to(device) for name, value in vars(self).items()})
+
     def mean(self, value: Float[Tensor, " B"]) -> Float[Tensor, ""]:
         """Average `value` over the rows, each times its weight where there are any.
 

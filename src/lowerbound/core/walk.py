@@ -56,8 +56,8 @@ def tempered(temperature: float) -> Source:
 def mode(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
     """Take the centre (most often the mean) of q, or of p without data: one representative z, not a draw."""
     near = p if q is None else q
-    z = near.centre.expand(*shape, *near.event_shape)
-    return z, near.log_prob(z), False
+    z, log_q = near.centre_and_log_prob()
+    return z.expand(*shape, *near.event_shape), log_q.expand(shape), False
 
 
 def replay(zs: dict[int, Tensor], rest: Source = from_posterior) -> Source:

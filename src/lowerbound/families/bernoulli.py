@@ -41,6 +41,7 @@ class LogitBernoulli(Distribution):
 
 class _BernoulliFamily(Family):
     discrete = True
+    reparameterised = False
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()

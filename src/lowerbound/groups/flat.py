@@ -29,14 +29,8 @@ def borrows(prior: Prior) -> bool:
     return bool(getattr(prior, "borrows", False))
 
 
-@recorded
-class Flat(Group):
-    """One latent variable that the decoder reads directly.
-
-    Args:
-        posterior_family: turns the encoder's feature into q(z|x).
-        prior_part: p(z) or p(z|y).
-    """
+class GroupWithPrior(Group):
+    """Base of the groups whose prior is a part of its own; not a group itself."""
 
     def __init__(self, posterior_family: Family, prior_part: Prior) -> None:
         super().__init__()
@@ -44,6 +38,19 @@ class Flat(Group):
         self.borrows = borrows(prior_part)
         self.prior_support = posterior_family.support if self.borrows else prior_part.support
         self.prior_discrete = bool(getattr(prior_part, "discrete", False))
+
+
+@recorded
+class Flat(GroupWithPrior):
+    """One latent variable that the decoder reads directly; as the top of several groups, the state they start from.
+
+    Args:
+        posterior_family: turns the encoder's feature into q(z|x).
+        prior_part: p(z) or p(z|y).
+    """
+
+    def __init__(self, posterior_family: Family, prior_part: Prior) -> None:
+        super().__init__(posterior_family, prior_part)
 
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
         """Return p(z|y)."""

@@ -2,6 +2,8 @@
 
 from .columns import ColumnInputs
 from .conv import ConvDecoder, ConvEncoder
+from .gated import GatedMLP
 from .mlp import MLP, Activation
+from .spectral import SpectralNorm
 
-__all__ = ["MLP", "Activation", "ColumnInputs", "ConvDecoder", "ConvEncoder"]
+__all__ = ["MLP", "Activation", "ColumnInputs", "ConvDecoder", "ConvEncoder", "GatedMLP", "SpectralNorm"]

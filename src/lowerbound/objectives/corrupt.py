@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from ..core.model import VAE
-from ..core.objective import Objective, Outcome
+from ..core.objective import TRAITS, Objective, Outcome
 from ..core.record import recorded
 from ..core.types import Batch
 
@@ -32,9 +32,7 @@ class Corrupt(Objective):
     def __init__(self, objective: Objective, corruption: nn.Module) -> None:
         super().__init__()
         self.objective, self.corruption = objective, corruption
-        self.couples_batch, self.needs_density = objective.couples_batch, objective.needs_density
-        self.monitor, self.maximize = objective.monitor, objective.maximize
-        for trait in ("pathwise", "rescores", "weighs", "factorises", "parts_players", "needs_labels"):
+        for trait in TRAITS:
             setattr(self, trait, getattr(objective, trait))
 
     @property

@@ -14,12 +14,13 @@ from ..core.types import Batch
 class ELBO(Objective):
     r"""ELBO = E_q[log p(x|z)] - beta KL(q(z|x) || p(z)), with K samples of q for each example.
 
-    beta = 1: Kingma & Welling 2014, arXiv 1312.6114, eq. 7 (closed-form KL) or eq. 6 (none registered); another
-    beta: Higgins et al. 2017 (beta-VAE), eq. 4. The term `elbo` is always that of beta = 1.
+    beta = 1: Kingma & Welling 2014, arXiv 1312.6114, eq. 7 (closed-form KL) or eq. 6 (none registered). The term
+    `elbo` is always that of beta = 1.
 
     Args:
         num_samples: K.
-        beta: weight of the rate in nats, a number or a schedule (KL warm-up, Bowman et al. 2016, sec. 3.1).
+        beta: weight of the rate in nats, a number (Higgins et al. 2017, eq. 4) or a schedule (KL warm-up, Bowman et al.
+            2016, sec. 3.1).
 
     Raises:
         UsageError: if K < 1 or beta < 0.

@@ -21,6 +21,7 @@ class Reconstruction(Objective):
     """
 
     needs_density = False
+    learns_prior = False
     monitor = "distortion"
     maximize = False
 

@@ -30,6 +30,7 @@ class SimpleRegularizer(Objective):
     """
 
     monitor = "penalized"
+    learns_prior = False
     maximize = False
 
     def __init__(self, a: float = 0.5, b: float = 0.25) -> None:

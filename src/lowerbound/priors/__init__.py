@@ -1,5 +1,16 @@
 """Priors p(z) or p(z|y)."""
 
+from .discrete import RelaxedUniform, UniformOneHot
+from .exemplar import ExemplarPrior
+from .flow import FlowPrior
+from .flow_matching import FlowMatching
+from .mixture import LearnedNormal, MixtureOfNormals
+from .sphere import HypersphericalUniform
 from .standard import ConditionalPrior, StandardNormal
+from .two_stage import TwoStage
+from .vamp import VampPrior
 
-__all__ = ["ConditionalPrior", "StandardNormal"]
+__all__ = [
+    "ConditionalPrior", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform", "LearnedNormal",
+    "MixtureOfNormals", "RelaxedUniform", "StandardNormal", "TwoStage", "UniformOneHot", "VampPrior",
+]  # fmt: skip

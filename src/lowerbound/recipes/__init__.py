@@ -5,12 +5,82 @@ from difflib import get_close_matches
 from ..core.errors import UsageError
 from ..core.recipe import RECIPES, RecipeFunction
 from .basic import ae, beta_vae, vae, vae_no_kl, vae_simple_reg
+from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, stl
+from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
+from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
+from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
+from .priors import exemplar_vae, gmm_prior_vae, latent_flow_matching, two_stage_vae, vamp
+from .regularised import (
+    annealed_vae,
+    beta_tc_vae,
+    dip_vae,
+    disentangled_beta_vae,
+    factor_vae,
+    free_bits_vae,
+    geco_vae,
+    hsic_vae,
+    info_vae,
+    lagging_vae,
+    wae,
+)
+from .structured import gmvae, hamiltonian_vae, joint_vae, m2
 from .tutorials import mnist_vae_2017, workshop_vae_2025
 from .variants import conv_vae, cvae, denoising_vae, gaussian_vae, linear_vae
 
 __all__ = [
-    "ae", "beta_vae", "conv_vae", "cvae", "denoising_vae", "gaussian_vae", "linear_vae", "mnist_vae_2017", "vae",
-    "vae_no_kl", "vae_simple_reg", "workshop_vae_2025",
+    "aae",
+    "ae",
+    "annealed_vae",
+    "beta_tc_vae",
+    "beta_vae",
+    "ciwae",
+    "conv_vae",
+    "cvae",
+    "denoising_vae",
+    "dip_vae",
+    "discretized_logistic_vae",
+    "disentangled_beta_vae",
+    "dreg",
+    "exemplar_vae",
+    "factor_vae",
+    "flow_prior_vae",
+    "free_bits_vae",
+    "gated_flow_vae",
+    "gaussian_vae",
+    "geco_vae",
+    "gmm_prior_vae",
+    "gmvae",
+    "gumbel_vae",
+    "hamiltonian_vae",
+    "hsic_vae",
+    "hyperspherical_vae",
+    "info_vae",
+    "iwae",
+    "joint_vae",
+    "lagging_vae",
+    "latent_flow_matching",
+    "linear_vae",
+    "m2",
+    "miwae",
+    "miwae_missing",
+    "mnist_vae_2017",
+    "perceptual_vae",
+    "piwae",
+    "rae",
+    "renyi_vae",
+    "sigma_vae",
+    "ssim_vae",
+    "stl",
+    "two_stage_vae",
+    "vae",
+    "vae_gan",
+    "vae_iaf",
+    "vae_nf",
+    "vae_no_kl",
+    "vae_simple_reg",
+    "vamp",
+    "wae",
+    "workshop_vae_2025",
 ]  # fmt: skip
 
 

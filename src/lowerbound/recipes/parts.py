@@ -40,6 +40,11 @@ def columns_likelihood(spec: DataSpec) -> Columns:
     return Columns(tuple(c.size for c in spec.modelled), tuple(floors))
 
 
+def levels_of(spec: DataSpec) -> int:
+    """Return the number of evenly spaced levels of the data's values: 256 for 8-bit pixels, and where none is known."""
+    return round(1 / spec.resolution) + 1 if spec.resolution else 256
+
+
 def noise_floor(spec: DataSpec) -> float:
     """The smallest standard deviation a likelihood may learn: that of rounding to the data's resolution, or 0.001."""
     return spec.resolution / sqrt(12) if spec.resolution else FLOOR

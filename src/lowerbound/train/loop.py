@@ -19,7 +19,6 @@ from ..core.noise import Stream, generator, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
-from ..core.types import Batch
 from ..data.augment import Augment
 from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
@@ -88,10 +87,6 @@ def take_weights(model: VAE, init: VAE) -> None:
 def moving_average(model: VAE, decay: float | None) -> AveragedModel | None:
     """Return the exponential moving average of a model's weights (buffers are the model's own), or None."""
     return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-
-def _on_cpu(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.cpu()
 
 
 class Loop:
@@ -172,8 +167,7 @@ class Loop:
         for i, module in enumerate(m for m in root.modules() if isinstance(m, Starting)):
             order = torch.randperm(len(rows), generator=generator(Stream.WEIGHTS, self.seed, i + 1))
             with seeded(Stream.WEIGHTS, self.seed, i + 1), torch.no_grad():
-                batch = rows.batch(order[: module.wants].to(self.device))
-                module.start_from(Batch(**{name: _on_cpu(value) for name, value in vars(batch).items()}))
+                module.start_from(rows.batch(order[: module.wants].to(self.device)).to(torch.device("cpu")))
 
     def _augmenting(self, rows: Dataset) -> Dataset:
         if rows.spec.kind != "image":

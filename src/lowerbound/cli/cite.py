@@ -1,0 +1,34 @@
+"""`lowerbound cite RUN|RECIPE`: BibTeX of what was used."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ..core.recipe import RECIPES
+from ..data import load_data
+from ..recipes import find
+from ..ship.cite import cite
+from ..ship.files import read_json
+from ..train import find_run
+from .mistakes import parse
+from .output import result
+
+
+@dataclass(kw_only=True)
+class Cite:
+    """Print BibTeX of lowerbound and of the papers behind a run's recipe, posterior, prior, likelihood and objective."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A run (a path, a name under runs/, or `last`), or a recipe."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound cite`."""
+    options = parse(Cite, words, "cite")
+    if options.name in RECIPES:
+        described = find(options.name)(load_data("digits").spec).describe()
+    else:
+        described = read_json(find_run(options.name) / "recipe.json")
+    result(cite(described))
+    return 0

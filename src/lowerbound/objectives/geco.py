@@ -1,0 +1,81 @@
+"""GECO: the smallest rate at which the distortion keeps below a tolerance."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.model import VAE, Stateful
+from ..core.objective import Objective, Outcome
+from ..core.record import recorded
+from ..core.types import Batch, Trace
+
+LIMIT = math.log(1e4)
+PENALTY = 10.0
+
+
+@recorded
+class GECO(Stateful, Objective):
+    r"""min KL(q||p) subject to E_q[-log p(x|z)] <= tolerance D, by a Lagrange multiplier (Rezende & Viola 2018).
+
+    loss = rate + lambda (distortion - tolerance D), D the number of values of an example. After each step, with the
+    constraint c = distortion / D - tolerance and its moving average a <- decay a + (1 - decay) c, which starts at the
+    first c: log lambda <- log lambda + speed a, within +-log 10^4. arXiv 1810.00597, algorithm 1. The constraint is
+    on the distortion in nats for each value, where the paper's is most often on the squared error: so every
+    likelihood, and every parameter of one, is covered. At lambda = 1 the gradient is the ELBO's. The best weights are
+    those of the lowest rate + 10 max(0, mean distortion - tolerance D), `penalized`: an exact penalty, whose minimum is
+    the constrained one, where the multiplier is at most 10 in the end.
+
+    Args:
+        tolerance: the distortion that is allowed, in nats for each value of an example.
+        speed: how fast log lambda follows the violated constraint.
+        decay: of the constraint's moving average.
+
+    Raises:
+        UsageError: if a number is out of its range.
+
+    >>> GECO(0.2).multiplier.item()
+    1.0
+    """
+
+    monitor = "penalized"
+    maximize = False
+    log_multiplier: Tensor
+    average: Tensor
+    steps: Tensor
+
+    def __init__(self, tolerance: float = 0.3, speed: float = 0.05, decay: float = 0.99) -> None:
+        super().__init__()
+        if not (math.isfinite(tolerance) and 0 <= speed < math.inf and 0 <= decay < 1):
+            raise UsageError(
+                f"GECO cannot use tolerance={tolerance}, speed={speed}, decay={decay}",
+                expected="a finite tolerance, a speed of 0 or more, and 0 <= decay < 1",
+            )
+        self.tolerance, self.speed, self.decay = tolerance, speed, decay
+        self.register_buffer("log_multiplier", torch.zeros(()))
+        self.register_buffer("average", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros(()))
+
+    @property
+    def multiplier(self) -> Tensor:
+        """The Lagrange multiplier lambda."""
+        return self.log_multiplier.exp()
+
+    def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
+        """Return the rate plus the multiplier times the violated constraint; the terms say both."""
+        trace = model(batch)
+        terms = trace.terms()
+        above = terms["distortion"] - self.tolerance * batch.x[0].numel()
+        loss = batch.mean(terms["rate"] + self.multiplier * above)
+        terms["above_tolerance"], terms["multiplier"] = above, self.multiplier.expand_as(above)
+        terms["penalized"] = terms["rate"] + PENALTY * batch.mean(above).clamp_min(0)
+        return Outcome({"model": loss}, terms, trace)
+
+    def after_step(self, trace: Trace, batch: Batch) -> None:
+        """Move the multiplier by the moving average of the constraint."""
+        constraint = batch.mean(-trace.mean(trace.log_px)) / batch.x[0].numel() - self.tolerance
+        moved = torch.where(self.steps > 0, self.average.lerp(constraint.to(self.average), 1 - self.decay), constraint)
+        self.average.copy_(moved)
+        self.log_multiplier.add_(self.speed * self.average).clamp_(-LIMIT, LIMIT)
+        self.steps.add_(1)

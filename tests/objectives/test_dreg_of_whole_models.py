@@ -1,0 +1,68 @@
+"""DReG in models of library parts that share weights between p and q, with rows that differ and are weighted.
+
+Each gradient is that of a batch of 300; 250 of them for each estimator. A |z| > 7 (t with about 500 degrees of freedom)
+has a chance of 8e-12 for one number, and a model has at most 120 of them: a test fails by chance below 1e-9.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+import lowerbound as lb
+from lowerbound.core.model import Conditional, Encoder
+from lowerbound.core.objective import Objective, first_step
+from lowerbound.families import Normal, SharedNormal
+from lowerbound.groups import Conditioned, Flat
+from lowerbound.networks import MLP
+from lowerbound.objectives import IWAE, STL, DReG
+from lowerbound.priors import ConditionalPrior, StandardNormal, VampPrior
+
+X, LATENT, LOWER, REPEATS, LIMIT = 3, 2, 4, 250, 7.0
+
+
+def with_pseudo_inputs() -> lb.VAE:
+    family, likelihood = Normal((LATENT,)), SharedNormal((X,))
+    encoder = MLP((X,), family.params, hidden=(5,), activation="tanh")
+    decoder = Conditional(MLP((LATENT,), likelihood.params, hidden=(), activation="tanh"), likelihood)
+    return lb.VAE(Encoder([encoder]), [Flat(family, VampPrior((LATENT,), (X,), pseudo_inputs=6))], decoder)
+
+
+def with_two_groups() -> lb.VAE:
+    top, low, likelihood = Normal((LATENT,)), Normal((LOWER,)), SharedNormal((X,))
+    prior = ConditionalPrior(Conditional(MLP((LATENT,), low.params, hidden=()), low))
+    inside = MLP((X + LATENT,), low.params, hidden=())
+    groups = [Flat(top, StandardNormal((LATENT,))), Conditioned(inside, low, prior, keeps_state=True)]
+    encoder = Encoder([MLP((X,), top.params, hidden=()), MLP((X,), (X,), hidden=())])
+    return lb.VAE(encoder, groups, Conditional(MLP((LOWER + LATENT,), likelihood.params, hidden=()), likelihood))
+
+
+def draws(objective: Objective, model: lb.VAE, batch: lb.Batch) -> dict[str, Tensor]:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = [
+        torch.autograd.grad(objective(model, batch, first_step()).losses["model"], parameters) for _ in range(REPEATS)
+    ]
+    return {
+        name: torch.stack(each).flatten(1).double() for name, each in zip(names, zip(*found, strict=True), strict=True)
+    }
+
+
+def scores(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, float]:
+    return {
+        name: float(((a.mean(0) - b.mean(0)) / ((a.var(0) + b.var(0)) / REPEATS).sqrt()).abs().max())
+        for name, (a, b) in ((n, (one[n], other[n])) for n in one)
+    }
+
+
+@pytest.mark.parametrize("build", [with_pseudo_inputs, with_two_groups])
+def test_every_parameter_has_the_mean_gradient_of_iwae(build) -> None:
+    model = build()
+    rows = torch.randn(6, X).repeat(50, 1)
+    batch = lb.Batch(rows, weight=torch.tensor([0.5, 2.0, 1.0, 0.1, 1.4, 1.0]).repeat(50))
+    plain, doubly, landing = (draws(objective, model, batch) for objective in (IWAE(4), DReG(4), STL(4)))
+    found = scores(plain, doubly)
+    assert max(found.values()) < LIMIT, found
+    encoder = [name for name in plain if name.startswith("encoder")]
+    assert sum(float(doubly[n].var(0).sum()) for n in encoder) < 0.8 * sum(
+        float(plain[n].var(0).sum()) for n in encoder
+    )
+    assert max(scores(plain, landing)[n] for n in encoder) > 2 * LIMIT  # a negative control: STL is biased at K = 4
