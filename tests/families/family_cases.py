@@ -16,15 +16,24 @@ from lowerbound.families import (
     Beta,
     Categorical,
     ContinuousBernoulli,
+    DiscretizedLogistic,
     FixedNormal,
+    FullNormal,
     Laplace,
+    LogisticMixture,
     LogNormal,
+    LowRankNormal,
     NegativeBinomial,
     Normal,
+    OneHot,
+    OptimalNormal,
     PerDimensionNormal,
     Poisson,
+    RelaxedBernoulli,
+    RelaxedCategorical,
     SharedNormal,
     StudentT,
+    VonMisesFisher,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
@@ -96,11 +105,22 @@ CASES = [
     Case("ZeroInflatedPoisson", ZeroInflatedPoisson, free=False),
     Case("ZeroInflatedNegativeBinomial", ZeroInflatedNegativeBinomial, free=False),
     Case("ZINB, network", lambda event: ZeroInflatedNegativeBinomial(event, dispersion="network"), free=False),
+    Case("DiscretizedLogistic", lambda event: DiscretizedLogistic(event, levels=LEVELS), free=False),
+    Case("DiscretizedLogistic, network", lambda event: DiscretizedLogistic(event, LEVELS, "network"), free=False),
+    Case("LogisticMixture", lambda event: LogisticMixture(event, components=3, levels=LEVELS), free=False),
+    Case("OptimalNormal, shared", OptimalNormal, floor=1e-3),
+    Case("FullNormal", FullNormal, floor=1e-4, joint=True),
+    Case("LowRankNormal", LowRankNormal, floor=1e-3, joint=True),
+    Case("OneHot", OneHot, joint=True),
+    Case("RelaxedCategorical", RelaxedCategorical, joint=True, moments=False),
+    Case("RelaxedBernoulli", RelaxedBernoulli, moments=False, free=False),
+    Case("VonMisesFisher", VonMisesFisher, joint=True, smooth=False),
 ]
 # Families that the common tests do not suit, and where they are tested instead.
 ELSEWHERE = {
     "GreyBernoulli": "test_no_density.py",
     "Delta": "test_no_density.py",
+    "Dequantized": "test_dequantized.py",  # a draw in a bound on log p
     "Columns": "test_columns.py",  # made of columns, not of one event shape
 }
 

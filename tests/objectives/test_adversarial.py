@@ -12,7 +12,7 @@ from lowerbound.families import Delta, FixedNormal, Normal, SharedNormal
 from lowerbound.groups import Flat
 from lowerbound.networks import MLP
 from lowerbound.objectives import AAE, VAEGAN
-from lowerbound.objectives.critics import Critic
+from lowerbound.objectives.critics import Critic, made_loss, real_loss
 from lowerbound.priors import StandardNormal
 
 B, D, L, H = 5, 3, 2, 4
@@ -167,13 +167,11 @@ def test_the_critics_optimum_tells_the_ratio_of_the_densities():
     # One code of 8 values with known probabilities p (prior) and q (data): the optimum is log p / q for each.
     p, q = torch.softmax(torch.randn(2, 8), 1)
     odds = torch.zeros(8, requires_grad=True)
-    from lowerbound.objectives.critics import made_loss, real_loss
-
     loss = (p * real_loss(odds) + q * made_loss(odds)).sum()
     best = (p / q).log()
     (slope,) = torch.autograd.grad((p * real_loss(best + odds) + q * made_loss(best + odds)).sum(), odds)
     torch.testing.assert_close(slope, torch.zeros(8), atol=1e-6, rtol=0)
-    assert float(loss) == pytest.approx(2 * 0.6931472, abs=1e-5)
+    assert loss.item() == pytest.approx(2 * 0.6931472, abs=1e-5)
 
 
 def test_what_cannot_be_is_refused():

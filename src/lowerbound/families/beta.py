@@ -104,9 +104,8 @@ class Beta(CellwiseFamily):
         """Return the raw a and b with the data's mean, kept 0.01 away from 0 and 1, and where one has it, variance."""
         mean = mean.clamp(0.01, 0.99)
         total = (mean * (1 - mean) / variance.clamp_min(1e-6) - 1).clamp(1.0, 1000.0)
-        least = 0.01 * self.floor  # above the floor, at the least
-        parts = ((share * total - self.floor).clamp_min(least) for share in (mean, 1 - mean))
-        return self.join(*(inverse_softplus(part) for part in parts))
+        total = torch.maximum(total, 2 * self.floor / torch.minimum(mean, 1 - mean))  # both above the floor
+        return self.join(*(inverse_softplus(share * total - self.floor) for share in (mean, 1 - mean)))
 
     def forward(self, params: Tensor) -> CellwiseBeta:
         """Return the distribution, params `[..., 2, *event]`."""

@@ -17,6 +17,7 @@ LOG_DISPERSION_RANGE = (-20.0, 20.0)
 _LEAST_MEAN = 1e-4  # where the start puts a column of zeros
 _LEAST_ODDS, _MOST_ODDS = 0.05, 20.0  # of an added zero, at the start
 _SPARSE = 1e-3
+_EXACT_BELOW = 80.0
 
 
 class _Counts(CellwiseDistribution):
@@ -58,7 +59,7 @@ class CellwiseNegativeBinomial(_Counts):
     def __init__(self, log_mean: Tensor, log_r: Tensor, *, event_dims: int) -> None:
         super().__init__(log_mean, log_r, event_dims=event_dims)
         self.log_mean, self._mean = self.parts[0], self.parts[0].exp()
-        self.r = self.parts[1].exp()
+        self.log_r, self.r = self.parts[1], self.parts[1].exp()
 
     @property
     def mean(self) -> Tensor:
@@ -82,9 +83,9 @@ class CellwiseNegativeBinomial(_Counts):
         mean, r = self._mean, self.r
         # for small r two large deviances would cancel, for large r the two logs below
         sparse, least = r < 1 + _SPARSE * mean, value.clamp_min(1)
-        little = torch.where(sparse, r, 1.0)
-        apart = value * (torch.log1p(little / mean) - torch.log1p(little / least))
-        apart = apart + little * (torch.log1p(mean / little) - torch.log1p(value / little))
+        little, ratio = torch.where(sparse, r, 1.0), torch.where(sparse, self.log_mean - self.log_r, 0.0)
+        apart = value * (_softplus(-ratio) - torch.log1p(little / least))
+        apart = apart + little * (_softplus(ratio) - torch.log1p(value / little))
         total = (mean + r).log()
         near = deviance(value, mean, self.log_mean) - deviance(value + r, mean + r, total)
         rests = log_factorial_rest(value + r) - log_factorial_rest(r) - log_factorial_rest(value)
@@ -129,6 +130,11 @@ class ZeroInflated(_Counts):
 
 def _log_mean_of(raw: Tensor) -> Tensor:
     return bent(raw, *LOG_MEAN_RANGE)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x)), in full as far as exp fits float32."""
+    return F.softplus(x, threshold=_EXACT_BELOW)
 
 
 class _CountFamily(CellwiseFamily):

@@ -231,7 +231,7 @@ class FullNormal(_CorrelatedFamily):
 class LowRankNormal(_CorrelatedFamily):
     r"""N(mu, diag(sigma^2) + V V^T) with a few directions V: correlations at a cost that is linear in D.
 
-    sigma^2 = floor^2 + exp(h). The low-rank posterior of Rezende et al. 2014, arXiv 1401.4082, sec. 4.3, written for
+    sigma^2 = floor^2 + exp(h). The low-rank posterior of Rezende et al. 2014, arXiv 1401.4082, written for
     the covariance (there for the precision); density by the identity of Woodbury.
 
     Args:

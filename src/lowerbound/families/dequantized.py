@@ -37,6 +37,11 @@ class DequantizedDensity(Distribution):
         return self._to_levels(self.inside.mean)
 
     @property
+    def centre(self) -> Tensor:
+        """The level nearest to the mean."""
+        return (self.mean * (self.levels - 1)).round() / (self.levels - 1)
+
+    @property
     def variance(self) -> Tensor:
         """The density's variance in units of the levels, without that of u."""
         steps = self.inside.variance * self.levels**2 - 1 / 12

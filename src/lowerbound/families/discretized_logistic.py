@@ -59,6 +59,11 @@ class _OfLevels(Distribution):
     def _levels(self, value: Tensor) -> Tensor:
         return (value * self.top).round()
 
+    @property
+    def centre(self) -> Tensor:
+        """The level nearest to the mean."""
+        return self._levels(self.mean) / self.top
+
 
 class RoundedLogistic(_OfLevels):
     """Independent logistic values rounded to levels 0, 1/top, ..., 1; loc and scale are in steps and broadcast."""

@@ -76,7 +76,7 @@ def check_classes(event_shape: tuple[int, ...]) -> tuple[int, ...]:
 class OneHot(Family):
     r"""Independent categorical variables as one-hot vectors: log P(x) = sum_n sum_c x_nc log softmax(h_n)_c.
 
-    Kingma et al. 2014, arXiv 1406.5298, eq. 4 (there for labels). Draws have no gradient.
+    Kingma et al. 2014, arXiv 1406.5298 (there for labels). Draws have no gradient.
 
     Args:
         event_shape: (..., C), C classes along the last axis.

@@ -16,7 +16,7 @@ class OptimalNormal(Family, Stateful):
     r"""N(f(z), sigma^2 I) with sigma^2 the running mean of the training steps' squared errors |x - f(z)|^2 / D.
 
     For fixed f the sigma^2 that maximises the likelihood is the mean squared error (Rybkin et al. 2021,
-    arXiv 2006.13202, sec. 3.2). There it is that of the batch that is scored; a density must not depend on other rows,
+    arXiv 2006.13202, sec. 3). There it is that of the batch that is scored; a density must not depend on other rows,
     so here it is v <- decay v + (1 - decay) MSE, moved once after each step, and x is scored under the v of before.
 
     Args:
@@ -57,10 +57,8 @@ class OptimalNormal(Family, Stateful):
         if batch.weight is not None:
             weight = weight * batch.weight.reshape(-1, *([1] * len(self.event_shape)))
         error = (torch.where(weight > 0, square, 0.0).mean(0) * weight).sum() / weight.sum()
-        # a batch without an observed cell says nothing
-        self.mean_square.lerp_(
-            torch.where(weight.sum() > 0, error, self.mean_square).to(self.mean_square), 1 - self.decay
-        )
+        known = torch.where(weight.sum() > 0, error, self.mean_square)  # a batch of no observed cells says nothing
+        self.mean_square.lerp_(known.to(self.mean_square), 1 - self.decay)
 
     def forward(self, params: Tensor) -> DiagonalNormal:
         """Return N(params, sigma^2)."""

@@ -159,7 +159,8 @@ class RelaxedBernoulli(Family):
     Raises:
         UsageError: if the temperature is not positive.
 
-    >>> round(RelaxedBernoulli((1,), temperature=1.0)(torch.zeros(1)).log_prob(torch.tensor([0.3])).item(), 6)  # uniform
+    >>> px = RelaxedBernoulli((1,), temperature=1.0)(torch.zeros(1))  # uniform
+    >>> round(px.log_prob(torch.tensor([0.3])).item(), 6)
     0.0
     """
 

@@ -146,12 +146,13 @@ class VonMisesFisherDirection(Distribution):
 
 
 def drawn_gap(kappa: Tensor, size: int) -> Tensor:
-    """Draw 1 - <direction, z> by Wood's rejection (Wood 1994; Davidson et al. 2018, algorithm 1), without gradient."""
+    """Draw 1 - <direction, z> by Wood's rejection (Wood 1994; Davidson et al. 2018, arXiv 1804.00891), without gradient."""
     with torch.no_grad():
         b = (size - 1) / (2 * kappa + (4 * kappa.square() + (size - 1) ** 2).sqrt())
         shape = (_PROPOSALS, *kappa.shape)
         # Beta((m-1)/2, (m-1)/2) is (1 + t) / 2 for the first coordinate t of a uniform direction
-        tail = torch._standard_gamma(torch.full(shape, 0.5 * (size - 1), dtype=kappa.dtype, device=kappa.device))
+        half = torch.full(shape, 0.5 * (size - 1), dtype=kappa.dtype, device=kappa.device)
+        tail = torch._standard_gamma(half)  # pyright: ignore[reportPrivateImportUsage]
         first = torch.randn_like(tail)
         share = tail / (first.square() + 2 * tail)  # (1 - t^2) / 2
         whole = (first.square() + 2 * tail).sqrt()
@@ -171,7 +172,7 @@ def _attached(gap: Tensor, kappa: Tensor, size: int) -> Tensor:
 def d_gap(gap: Tensor, kappa: Tensor, size: int) -> Tensor:
     """Return the derivative in kappa of 1 - cos(theta) where the angle theta keeps its quantile.
 
-    Implicit reparametrisation, d theta / d kappa = -(d F / d kappa) / f (Figurnov et al. 2018, arXiv 1805.08498, eq. 6),
+    Implicit reparametrisation, d theta / d kappa = -(d F / d kappa) / f (Figurnov et al. 2018, arXiv 1805.08498),
     for the angle's density f ~ exp(kappa cos theta) sin(theta)^(m-2), which is smooth: d F / d kappa is the integral of
     (cos t - A) f(t) from 0 to theta, or less that from theta to pi; the side where f falls away from theta is taken.
     """
@@ -264,13 +265,13 @@ class UniformDirection(Distribution):
 
 @register_kl(VonMisesFisherDirection, UniformDirection)
 def _kl_von_mises_fisher_uniform(q: VonMisesFisherDirection, p: UniformDirection) -> Tensor:
-    # kappa A(kappa) + log C(kappa) + log area (Davidson et al. 2018, arXiv 1804.00891, eq. 4 and appendix)
+    # kappa A(kappa) + log C(kappa) + log area (Davidson et al. 2018, arXiv 1804.00891, sec. 3)
     return log_sphere_area(q.size) - q.entropy()
 
 
 @recorded
 class VonMisesFisher(Family):
-    r"""q(z) = C(kappa) exp(kappa <mu, z>) on the unit sphere (Davidson et al. 2018, arXiv 1804.00891, eq. 2).
+    r"""q(z) = C(kappa) exp(kappa <mu, z>) on the unit sphere (Davidson et al. 2018, arXiv 1804.00891, sec. 3).
 
     mu is the network's vector, normalised; kappa = 1 + softplus(h), one for each example. C has the Bessel function
     I_{m/2-1}, computed here with its gradient for any m. The cosine to mu is drawn by rejection; its gradient in kappa

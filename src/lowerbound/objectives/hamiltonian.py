@@ -20,13 +20,13 @@ from .iwae import whole
 class Hamiltonian(Objective):
     r"""E[log p(x, z_T) + log N(rho_T; 0, I) - log q(z_0|x) - log N(gamma; 0, I)], a bound on log p(x).
 
-    Caterini et al. 2018, arXiv 1805.11328, algorithm 1. z_0 is drawn from q, and a momentum rho_0 = gamma / sqrt(beta_0)
-    with gamma ~ N(0, I). T leapfrog steps under the energy -log p(x, z) move both, and after step t the momentum is
-    cooled by sqrt(beta_{t-1} / beta_t), where 1 / sqrt(beta_t) falls from 1 / sqrt(beta_0) to 1 by the quadratic scheme.
-    Leapfrog steps preserve volume; the heating at the start and the cooling change it by beta_0^(-l/2) and
-    beta_0^(l/2), so that z_T and rho_T have the density q(z_0|x) N(gamma; 0, I), whatever beta_0 is. `elbo` is this bound: its `rate`
-    holds both momenta, and its `distortion` is that of z_T. `plain_elbo` is the bound of z_0, that is of q alone (by
-    sampling). The moves belong to the training: the model that is kept, and `evaluate`, have q alone.
+    Caterini et al. 2018, arXiv 1805.11328, algorithm 1. z_0 is drawn from q, and a momentum is heated: rho_0 =
+    gamma / sqrt(beta_0), gamma ~ N(0, I). T leapfrog steps under the energy -log p(x, z) move both, and after step t
+    the momentum is cooled by sqrt(beta_{t-1} / beta_t), where 1 / sqrt(beta_t) falls from 1 / sqrt(beta_0) to 1 by the
+    quadratic scheme. Leapfrog steps preserve volume, and the cooling undoes the volume of the heating, so (z_T, rho_T)
+    has the density q(z_0|x) N(gamma; 0, I). `elbo` is this bound: its `rate` holds both momenta, and its `distortion`
+    is that of z_T. `plain_elbo` is the bound of z_0, that is of q alone (by sampling). The moves belong to the
+    training: the model that is kept has q alone, and so has what `evaluate` says of it.
 
     Args:
         num_steps: T; with 0 this is the ELBO, by sampling.

@@ -20,7 +20,7 @@ def only_latent(trace: Trace, who: str) -> Latent:
     Raises:
         Incompatible: if the model has several groups.
     """
-    if len(trace.latents) > 1:
+    if len(trace.latents) != 1:
         raise Incompatible(
             f"{who} cannot be used with {len(trace.latents)} latent groups: it is defined for the codes of one",
             where="one group",
@@ -31,7 +31,7 @@ def only_latent(trace: Trace, who: str) -> Latent:
 
 def codes(latent: Latent) -> Float[Tensor, "K B D"]:
     """Return z with one axis of dimensions, in float32 or wider."""
-    z = latent.z.flatten(2) if latent.z.ndim > 2 else latent.z[..., None]
+    z = latent.z.flatten(2)
     return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
 
 

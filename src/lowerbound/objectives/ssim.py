@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.distribution import wide
 from ..core.errors import ShapeError, UsageError
 from ..core.record import recorded
 from .distances import DistanceObjective
@@ -83,23 +84,29 @@ def similarity(x: Tensor, other: Tensor, window: int, levels: int = 1) -> Tensor
     [1.0, 1.0]
     """
     powers = [w / sum(SCALE_WEIGHTS[:levels]) for w in SCALE_WEIGHTS[:levels]]
+    x, other = wide(x), wide(other)
     product = x.new_ones(x.shape[0])
-    for level, power in enumerate(powers):
-        luminance, contrast = _parts(x, other, window)
-        last = level + 1 == levels
-        value = (luminance * contrast if last else contrast).flatten(1).mean(1)
-        product = product * (value if levels == 1 else value.clamp_min(LEAST) ** power)
-        if not last:
-            x, other = F.avg_pool2d(x, 2), F.avg_pool2d(other, 2)
+    with torch.autocast(x.device.type, enabled=False):  # variances are small differences
+        for level, power in enumerate(powers):
+            luminance, contrast = _parts(x, other, window)
+            last = level + 1 == levels
+            value = (luminance * contrast if last else contrast).flatten(1).mean(1)
+            product = product * (value if levels == 1 else value.clamp_min(LEAST) ** power)
+            if not last:
+                x, other = F.avg_pool2d(x, 2), F.avg_pool2d(other, 2)
     return product
 
 
 def _parts(x: Tensor, other: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Return the luminance part, and the contrast and structure part, of each window, `[B, C, H', W']`."""
-    m, n, xx, yy, xy = (_smooth(v, window) for v in (x, other, x * x, other * other, x * other))
-    variances = (xx - m * m).clamp_min(0) + (yy - n * n).clamp_min(0)
+    # moments around each channel's own mean: E[x^2] - E[x]^2 loses its digits in bright and flat places
+    around = [v.mean((-2, -1), keepdim=True) for v in (x, other)]
+    a, b = x - around[0], other - around[1]
+    m, n, xx, yy, xy = (_smooth(v, window) for v in (a, b, a * a, b * b, a * b))
+    variances, covariance = (xx - m * m).clamp_min(0) + (yy - n * n).clamp_min(0), xy - m * n
+    m, n = m + around[0], n + around[1]
     luminance = (2 * m * n + C1) / (m * m + n * n + C1)
-    return luminance, (2 * (xy - m * n) + C2) / (variances + C2)
+    return luminance, (2 * covariance + C2) / (variances + C2)
 
 
 def _smooth(x: Tensor, window: int) -> Tensor:

@@ -96,8 +96,7 @@ def log_aggregate(
     """
     each = None if latent.q is None else latent.q.elements()
     assert each is not None, "the rule `dimensions x joint posterior` refuses others"
-    log_q = each.log_prob(latent.z.unsqueeze(2))  # [K, B of z, B of q, *latent]
-    log_q = log_q.flatten(3) if log_q.ndim > 3 else log_q[..., None]
+    log_q = each.log_prob(latent.z.unsqueeze(2)).flatten(3)  # [K, B of z, B of q, D]
     joint = torch.logsumexp(log_weights + log_q.sum(-1), 2)
     marginals = torch.logsumexp(log_weights[..., None] + log_q, 2).sum(-1)
     return joint, marginals

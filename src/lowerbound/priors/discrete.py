@@ -14,7 +14,7 @@ from ..families.relaxed import BinaryConcrete, Concrete, check_temperature
 class UniformOneHot(nn.Module):
     r"""P(z) = C^-N for N independent one-hot vectors of C classes.
 
-    Jang et al. 2017, arXiv 1611.01144, sec. 4.2 (a uniform categorical prior).
+    Jang et al. 2017, arXiv 1611.01144.
 
     Args:
         event_shape: (..., C).

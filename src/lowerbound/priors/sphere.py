@@ -11,7 +11,7 @@ from ..families.sphere import UniformDirection, check_sphere
 
 @recorded
 class HypersphericalUniform(nn.Module):
-    r"""p(z) = 1 / area of the unit sphere (Davidson et al. 2018, arXiv 1804.00891, sec. 3.2).
+    r"""p(z) = 1 / area of the unit sphere (Davidson et al. 2018, arXiv 1804.00891, sec. 3).
 
     Args:
         event_shape: shape of z, of at least two values.

@@ -4,13 +4,14 @@ from typing import Literal, TypeAlias
 
 from ..core.model import Conditional, Encoder
 from ..core.objective import Objective
+from ..core.phases import FitPrior
 from ..core.recipe import Recipe, recipe
 from ..core.spec import DataSpec
 from ..families import Delta, Normal, SharedNormal
 from ..groups import Flat
 from ..networks import MLP, Activation, ConvEncoder, SpectralNorm
 from ..objectives import AAE, RAE, SSIM, VAEGAN, Perceptual
-from ..priors import StandardNormal
+from ..priors import MixtureOfNormals, StandardNormal
 from .parts import TRAINING, default_likelihood, mlp_encoder, mlp_parts, mlp_recipe, noise_floor
 
 Smoothness: TypeAlias = Literal["l2", "gradient_penalty", "spectral_norm", "none"]
@@ -89,19 +90,21 @@ def rae(
     kind: Smoothness = "gradient_penalty",
     code_weight: float = 0.1,
     decoder_weight: float = 0.1,
+    components: int = 10,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
     """Regularised autoencoder: -log p(x|z) + code_weight |z|^2 / 2 + a penalty that keeps the decoder smooth.
 
-    Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436, sec. 3.
+    Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436, sec. 3 and 4.
 
     Args:
         spec: the data.
         kind: "gradient_penalty", "l2" (squared weights), "spectral_norm" (of each layer's weights), or "none".
         code_weight: weight of |z|^2 / 2; with "spectral_norm" take about 0.001, as the decoder then needs wide codes.
         decoder_weight: weight of the decoder's penalty; for "l2" take about 0.001; "spectral_norm" has none.
+        components: normals of the mixture that is fitted to the codes after the training, to draw samples from.
         latent_dim: size of the code.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
@@ -110,7 +113,8 @@ def rae(
     parts = mlp_parts(spec, Delta((latent_dim,)), likelihood, hidden, activation)
     decoder = Conditional(SpectralNorm(parts.decoder.network), likelihood) if normalised else parts.decoder
     objective = RAE(code_weight, "none" if kind == "spectral_norm" else kind, decoder_weight)
-    return Recipe(spec.settle(likelihood.support), parts.encoder, parts.groups, decoder, objective, TRAINING)
+    after = (FitPrior((MixtureOfNormals((latent_dim,), components),)),)
+    return Recipe(spec.settle(likelihood.support), parts.encoder, parts.groups, decoder, objective, TRAINING, after)
 
 
 @recipe

@@ -78,7 +78,7 @@ def sigma_vae(
 ) -> Recipe:
     """Optimal sigma-VAE: the ELBO with a Normal likelihood whose variance is the mean squared training error.
 
-    Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202, sec. 3.2. The
+    Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202, sec. 3. The
     error is a running mean over training steps and not that of the scored batch; grey pixels stay grey.
 
     Args:

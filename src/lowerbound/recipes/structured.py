@@ -22,7 +22,7 @@ def m2(
     spec: DataSpec,
     *,
     labelled: float = 0.1,
-    alpha: float = 0.1,
+    classifier_weight: float = 0.1,
     label_seed: int = 0,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
@@ -36,7 +36,7 @@ def m2(
     Args:
         spec: the data, with labels.
         labelled: share of the training rows whose label is shown (up to 1), or their number (above 1).
-        alpha: weight of the classifier's cross-entropy.
+        classifier_weight: alpha, the weight of the cross-entropy of the shown labels.
         label_seed: decides which labels are shown.
         latent_dim: number of latent dimensions beside the label.
         hidden: widths of the hidden layers of classifier and encoder; the decoder has them reversed.
@@ -44,7 +44,7 @@ def m2(
     """
     if labelled == 0:
         raise UsageError("m2 was given no labels", expected="labelled above 0", fix="without labels, use gmvae")
-    objective = LabelELBO(labelled, alpha, seed=label_seed)
+    objective = LabelELBO(labelled, classifier_weight, seed=label_seed)
     # on data without labels any number of classes will do: the rule that refuses them names the reason
     return _with_label(spec, max(spec.num_classes, 2), objective, latent_dim, hidden, activation, keeps_label=True)
 
