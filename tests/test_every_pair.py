@@ -29,11 +29,10 @@ PAIRS = tuple(itertools.combinations(KINDS, 2))
 ROWS, SIDE = 16, (9, 10)
 # The prior that lies where these posteriors do; without it every other part would be refused for the same reason.
 PRIOR_OF = {
-    "bernoulli": "uniform_binary",
-    "one_hot": "uniform_one_hot",
-    "relaxed_bernoulli": "relaxed_uniform_binary",
-    "relaxed_categorical": "relaxed_uniform",
-    "von_mises_fisher": "hyperspherical_uniform",
+    "one_hot": Chosen("uniform_one_hot"),
+    "relaxed_bernoulli": Chosen("relaxed_uniform", {"binary": True}),
+    "relaxed_categorical": Chosen("relaxed_uniform"),
+    "von_mises_fisher": Chosen("hyperspherical_uniform"),
 }
 # Small parts, for the test's speed.
 SMALL = {"vamp": {"pseudo_inputs": 5}, "exemplar": {"exemplars": 7}}
@@ -77,7 +76,8 @@ def step(recipe, data):
     rows = data.train.matching(recipe.spec)
     for module in (*model.modules(), *objective.modules()):
         if isinstance(module, Starting):
-            module.start_from(rows.batch(slice(module.wants)))
+            with torch.no_grad():
+                module.start_from(rows.batch(slice(module.wants)))
     batch = rows.batch(slice(None))
     players, guard = objective.players(model), Guard(torch.device("cpu"))
     moved = update(objective, model.train(), make_optimizers(players, recipe.training), batch, torch.zeros(()), guard)
@@ -113,7 +113,7 @@ def both(kinds, names):
     parts = {kind: Chosen(name, SMALL.get(name, {})) for kind, name in zip(kinds, names, strict=True)}
     posterior = parts.get("posterior")
     if posterior is not None and "prior" not in parts and posterior.name in PRIOR_OF:
-        parts["prior"] = Chosen(PRIOR_OF[posterior.name])
+        parts["prior"] = PRIOR_OF[posterior.name]
     return parts
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import families, groups, networks, objectives, priors, recipes
+    from . import families, groups, networks, objectives, posteriors, priors, recipes
+    from .core.compose import composed
     from .core.errors import LowerboundError
     from .core.model import VAE, Conditional, Encoder
     from .core.recipe import Recipe, Training, recipe
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
     from .explore.report import report
     from .ship import load, save
-    from .train import Run, fit, resume
+    from .train import Run, fit, fit_prior, resume
 
 _HOME = {
     "LowerboundError": "core.errors",
@@ -41,15 +42,17 @@ _HOME = {
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "rate_per_dimension": "evaluation", "report": "explore.report",
     "load": "ship", "save": "ship",
-    "Run": "train", "fit": "train", "resume": "train",
+    "Run": "train", "fit": "train", "fit_prior": "train", "resume": "train",
+    "composed": "core.compose",
 }  # fmt: skip
-_MODULES = ("families", "groups", "networks", "objectives", "priors", "recipes")
+_MODULES = ("families", "groups", "networks", "objectives", "posteriors", "priors", "recipes")
 
 __all__ = [
     "VAE", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
-    "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "evaluate", "families",
-    "fit", "from_arrays", "groups", "load", "load_data", "load_rows", "networks", "objectives", "priors",
-    "rate_per_dimension", "recipe", "recipes", "recorded", "report", "resume", "save", "score",
+    "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "composed", "evaluate",
+    "families", "fit", "fit_prior", "from_arrays", "groups", "load", "load_data", "load_rows", "networks",
+    "objectives", "posteriors", "priors", "rate_per_dimension", "recipe", "recipes", "recorded", "report", "resume",
+    "save", "score",
 ]  # fmt: skip
 
 

@@ -8,16 +8,36 @@ import torch
 from torch import nn
 
 from lowerbound import from_arrays, recipes
+from lowerbound.core.compose import composed
 from lowerbound.core.errors import Incompatible
 from lowerbound.core.model import Conditional, Encoder, Family
 from lowerbound.core.recipe import Recipe
 from lowerbound.core.rules import RULES
 from lowerbound.core.spec import Column, DataSpec
-from lowerbound.families import Bernoulli, Delta, GreyBernoulli, Normal, SharedNormal
+from lowerbound.families import (
+    Bernoulli,
+    Delta,
+    FullNormal,
+    GreyBernoulli,
+    Normal,
+    OneHot,
+    SharedNormal,
+    VonMisesFisher,
+)
 from lowerbound.groups import Flat
 from lowerbound.networks import MLP
-from lowerbound.objectives import ELBO, PIWAE, Corrupt, DReG, Reconstruction
-from lowerbound.priors import StandardNormal
+from lowerbound.objectives import (
+    ELBO,
+    PIWAE,
+    Corrupt,
+    DReG,
+    Hamiltonian,
+    LabelELBO,
+    Reconstruction,
+    TotalCorrelation,
+)
+from lowerbound.posteriors import IAF
+from lowerbound.priors import HypersphericalUniform, LearnedNormal, StandardNormal, UniformOneHot, VampPrior
 
 LATENT, SHAPE = 2, (1, 5, 4)
 
@@ -63,6 +83,21 @@ def assemble(spec, likelihood: Family, posterior: Family, objective, prior=None)
     return Recipe(spec.settle(likelihood.support), encoder, (group,), decoder, objective)
 
 
+def labelled():
+    return from_arrays(np.random.default_rng(1).integers(0, 2, (20, 5, 4)), np.arange(20) % 3).spec
+
+
+class RateOnly(Reconstruction):
+    """An objective without a density that does reach the prior, of which only the traits are ever asked."""
+
+    learns_prior = True
+
+
+def borrowed_by_cvae():
+    recipe = recipes.cvae(labelled(), latent_dim=LATENT, hidden=(7,))
+    return composed(recipe, prior=VampPrior((LATENT,), SHAPE, 3))
+
+
 BROKEN = {
     "point posterior x bound": lambda: assemble(binary(), Bernoulli(SHAPE), Delta((LATENT,)), ELBO()),
     "support of data x likelihood": lambda: assemble(
@@ -83,6 +118,28 @@ BROKEN = {
     "second pass x dropout": lambda: recipes.mnist_vae_2017(grey(), latent_dim=LATENT, hidden=7).replace(
         objective=DReG(2)
     ),
+    "sum over all values": lambda: assemble(binary(), Bernoulli(SHAPE), Normal((LATENT,)), LabelELBO(0.0)),
+    "gradient moves x latents": lambda: recipes.joint_vae(binary(), latent_dim=LATENT, hidden=(7,)).replace(
+        objective=Hamiltonian()
+    ),
+    "draws without gradient": lambda: assemble(
+        binary(), Bernoulli(SHAPE), OneHot((LATENT,)), ELBO(), UniformOneHot((LATENT,))
+    ),
+    "sum over all values": lambda: assemble(labelled(), Bernoulli(SHAPE), Normal((LATENT,)), LabelELBO()),
+    "gradient moves x latents": lambda: assemble(
+        binary(), Bernoulli(SHAPE), VonMisesFisher((LATENT,)), Hamiltonian(), HypersphericalUniform((LATENT,))
+    ),
+    "scores only its draws": lambda: assemble(binary(), Bernoulli(SHAPE), IAF((LATENT,)), DReG(3)),
+    "dimensions x joint posterior": lambda: assemble(
+        binary(), Bernoulli(SHAPE), FullNormal((LATENT,)), TotalCorrelation()
+    ),
+    "prior x objective": lambda: assemble(
+        binary(), Bernoulli(SHAPE), Delta((LATENT,)), Reconstruction(), LearnedNormal((LATENT,))
+    ),
+    "point x prior of posteriors": lambda: assemble(
+        binary(), Bernoulli(SHAPE), Delta((LATENT,)), RateOnly(), VampPrior((LATENT,), SHAPE, 3)
+    ),
+    "condition x prior of posteriors": lambda: borrowed_by_cvae(),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 

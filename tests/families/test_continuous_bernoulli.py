@@ -9,17 +9,17 @@ from lowerbound.families import ContinuousBernoulli
 from lowerbound.families.continuous_bernoulli import LogitContinuousBernoulli
 
 mpmath.mp.dps = 60
-SIZES = (1e-8, 1e-4, 0.01, 0.049, 0.051, 0.5, 0.999, 1.001, 3.0, 20.0, 88.0, 120.0, 500.0)
+SIZES = (1e-8, 1e-4, 0.01, 0.0199, 0.0201, 0.5, 0.999, 1.001, 3.0, 20.0, 88.0, 120.0, 500.0)
 LOGITS = (0.0, *SIZES, *(-size for size in SIZES))
 GOLDEN = {  # log C at lambda, from the formula log(2 artanh(1 - 2 lambda) / (1 - 2 lambda))
-    1e-6: 2.6257932481817297,
-    0.01: 1.545244995421757,
-    0.1: 1.0101616307665473,
-    0.3: 0.7505923379110872,
-    0.499: 0.6931485138934421,
-    0.4999999: 0.6931471805599522,
+    1e-6: 2.625793842097495,
+    0.01: 1.5451975455128972,
+    0.1: 1.010338559490854,
+    0.3: 0.7505877508804588,
+    0.499: 0.6931485138955896,
+    0.4999999: 0.6931471805599586,
     0.5: 0.6931471805599453,
-    0.9: 1.0101616307665473,
+    0.9: 1.010338559490854,
 }
 
 
@@ -75,9 +75,9 @@ def test_a_draw_is_the_exact_inverse_with_its_gradient(logit, dtype):
         inside = 1 + mpf(u) * mpmath.expm1(at)
         exact = mpmath.log(inside) / at if at else mpf(u)
         slope = (mpf(u) * mpmath.exp(at) / inside - exact) / at if at else mpf(u) * (1 - mpf(u)) / 2
-        assert draw.item() == pytest.approx(float(exact), rel=20 * eps, abs=8 * eps)
+        assert draw.item() == pytest.approx(float(exact), rel=60 * eps, abs=8 * eps)
         assert gradient.item() == pytest.approx(
-            float(slope), rel=1e-3 if dtype == torch.float32 else 1e-9, abs=40 * eps
+            float(slope), rel=1e-3 if dtype == torch.float32 else 1e-9, abs=100 * eps
         )
 
 

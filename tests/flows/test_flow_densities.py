@@ -47,7 +47,7 @@ def scored(name, seed=0):
     )
 
 
-GRID = torch.linspace(-8, 8, 641, dtype=torch.float64)
+GRID = torch.linspace(-8, 8, 481, dtype=torch.float64)
 Z = torch.cartesian_prod(GRID, GRID)
 CELL = float(GRID[1] - GRID[0]) ** 2
 

@@ -17,6 +17,7 @@ from lowerbound.groups import Flat
 from lowerbound.networks import MLP, ConvDecoder, ConvEncoder, SpectralNorm
 from lowerbound.objectives import RAE
 from lowerbound.priors import MixtureOfNormals, StandardNormal
+from lowerbound.train.fit_prior import fit_prior
 
 D, L = 4, 3
 SIGNS = torch.tensor(list(product([0.0, 1.0], repeat=D)), dtype=torch.float64)  # of all outputs, [16, D]
@@ -162,9 +163,23 @@ def test_every_kind_of_the_recipe_trains_and_is_the_same_after_saving(kind, tmp_
     run = fit(recipe, data, epochs=3, seed=1, progress=False)
     scores = [row["penalized"] for row in run.history if row["split"] == "valid"]
     assert scores[-1] < scores[0]
-    assert isinstance(run.model.groups[0].prior_part, MixtureOfNormals)
     if kind == "spectral_norm":
         torch.testing.assert_close(largest(run.model), torch.ones(2), rtol=0.02, atol=0)
     again = load(save(run.model, tmp_path / "model"))
     x = data.test.matching(recipe.spec).batch(slice(0, 9)).x
     assert torch.equal(again.reconstruct(x), run.model.reconstruct(x))
+
+
+def test_its_samples_come_from_a_mixture_fitted_to_the_codes():
+    data = load_data("digits")
+    recipe = recipes.rae(data.spec, kind="l2", latent_dim=3, hidden=(32,), components=4, decoder_weight=1e-3)
+    run = fit(recipe.replace(after=()), data, epochs=5, seed=1, progress=False)
+    (phase,) = recipe.after
+    model = fit_prior(run.model, phase.priors, data, epochs=2)
+    prior = model.groups[0].prior_part
+    assert isinstance(prior, MixtureOfNormals)
+    assert prior.logits.shape == (4,)
+    rows = data.train.matching(recipe.spec)
+    codes, drawn = model.encode(rows.batch(slice(None)).x), prior(None, None).sample((4000,))
+    torch.testing.assert_close(drawn.std(0), codes.std(0), rtol=0.15, atol=0)
+    assert not torch.allclose(codes.std(0), torch.ones(3), rtol=0.15), "N(0, I) would not pass"

@@ -77,7 +77,7 @@ def test_total_correlation_with_weights_one_is_the_elbo_by_its_sampled_rate():
     made = outcome(TotalCorrelation(1.0, 1.0, 1.0, num_samples=2), of, given)
     expected = -made.trace.mean(made.trace.log_w).mean()
     torch.testing.assert_close(made.losses["model"], expected, rtol=1e-12, atol=1e-12)
-    assert abs(float(expected - first(ELBO(2), of, given))) > 1e-3  # the closed-form rate is another number
+    assert abs((expected - first(ELBO(2), of, given)).item()) > 1e-3  # the closed-form rate is another number
 
 
 def test_alpha_one_without_mmd_is_the_autoencoder():
@@ -149,9 +149,9 @@ def test_bits_below_the_floor_cost_the_floor_for_the_mean_of_the_batch(per, weig
     made = outcome(FreeBits(floor, per), model(), given)
     distortion = (weight * plain.terms["distortion"].detach().numpy()).mean()
     expected = distortion + np.maximum(floor, means).sum()
-    assert float(made.losses["model"]) == pytest.approx(expected, rel=1e-12)
+    assert made.losses["model"].item() == pytest.approx(expected, rel=1e-12)
     outside = distortion + (weight[:, None] * np.maximum(floor, rates)).mean(0).sum()
-    assert abs(float(made.losses["model"]) - outside) > 1e-3  # the maximum of each example is another objective
+    assert abs(made.losses["model"].item() - outside) > 1e-3  # the maximum of each example is another objective
 
 
 def test_below_the_floor_the_rate_has_no_gradient():
@@ -164,8 +164,8 @@ def test_below_the_floor_the_rate_has_no_gradient():
 def test_bits_of_several_groups_are_free_in_each():
     of, given = model(groups=2), batch()
     made = outcome(FreeBits(50.0, "group"), of, given)
-    assert float(made.terms["charged"][0]) == pytest.approx(100.0)
-    assert float(outcome(FreeBits(50.0), of, given).terms["charged"][0]) == pytest.approx(100.0 * L)
+    assert made.terms["charged"][0].item() == pytest.approx(100.0)
+    assert outcome(FreeBits(50.0), of, given).terms["charged"][0].item() == pytest.approx(100.0 * L)
 
 
 # capacity
@@ -186,10 +186,10 @@ def test_capacity_follows_its_schedule_for_each_example(step):
 def test_the_distance_from_the_capacity_is_that_of_each_example_and_not_of_the_mean():
     of, given = model(), batch()
     terms = outcome(ELBO(), of, given).terms
-    capacity = float(terms["rate"].median()) + 1e-3  # between the rates
+    capacity = terms["rate"].median().item() + 1e-3  # between the rates
     found = first(Capacity(6.0, capacity), of, given)
     of_mean = (terms["distortion"].mean() + 6 * (terms["rate"].mean() - capacity).abs()).detach()
-    assert float(found - of_mean) > 1e-3
+    assert (found - of_mean).item() > 1e-3
 
 
 def test_each_group_has_its_own_capacity():
@@ -231,11 +231,11 @@ def test_the_multiplier_keeps_within_its_bounds():
         assert float(made.multiplier) == pytest.approx(limit, rel=1e-5)
 
 
-@pytest.mark.parametrize("tolerance", [0.04, 0.5])
+@pytest.mark.parametrize("tolerance", [0.08, 0.5])
 def test_the_multiplier_converges_to_that_of_the_constrained_optimum(tolerance):
     # min over r of r + lambda a exp(-r) has the distortion a exp(-r) = 1 / lambda, so 1 / lambda = tolerance D.
-    made, flat = GECO(tolerance, speed=0.3, decay=0.5).double(), torch.zeros(2, L)
-    for _ in range(400):
+    made, flat = GECO(tolerance, speed=3.0, decay=0.5).double(), torch.zeros(2, L)
+    for _ in range(300):
         log_px = (-1 / made.multiplier).expand(1, 2)
         made.after_step(trace(flat, flat + 1, flat[None], log_px), Batch(torch.zeros(2, D)))
     assert float(made.multiplier) == pytest.approx(1 / (tolerance * D), rel=1e-6)

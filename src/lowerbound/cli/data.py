@@ -100,6 +100,8 @@ def likelihood_of(spec: DataSpec) -> dict[str, str]:
     grey = "grey pixels are made 0/1 anew in each batch (--binarize none keeps them grey, with a Normal)"
     reasons = {
         "Bernoulli": "all values are 0 or 1" if spec.support == "binary" else grey,
+        "DiscretizedLogistic": "colours of 8 bits get the probability of each level under a logistic of one learned "
+        "scale",
         "SharedNormal": f"{'real' if spec.support == 'real' else 'grey or colour'} values get a Normal with one "
         "learned variance",
     }

@@ -5,7 +5,7 @@ from math import prod
 from typing import Literal
 
 from ..core.errors import UsageError
-from ..explore.latents import latent_shape, manifold, prior_of
+from ..explore.latents import check_axes, latent_shape, manifold, prior_of
 from ..explore.sheets import grid as sheet
 from ..explore.sheets import sheet_caption
 from ..explore.write import target, write_examples
@@ -35,6 +35,7 @@ def command(words: list[str]) -> int:
     """Run `lowerbound manifold`."""
     options = parse(Manifold, words, "manifold")
     folder, model, spec = open_model(options)
+    check_axes(model)
     if prod(latent_shape(model)) < 2:
         raise UsageError(
             "this model has one latent dimension: it spans no grid", fix=f"lowerbound traverse {options.run}"

@@ -8,14 +8,11 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 
 from ..core.compose import composed
 from ..core.errors import UsageError
-from ..core.model import Conditional, Family
+from ..core.model import Family
 from ..core.noise import Stream, seeded
 from ..core.objective import Schedule
 from ..core.recipe import Recipe
 from ..core.spec import DataSpec
-from ..families import Normal
-from ..networks import MLP
-from ..priors import ConditionalPrior
 from ..recipes.parts import noise_floor
 from .common import dataclass_of, options_of
 from .mistakes import parse
@@ -23,7 +20,7 @@ from .part_names import NAMES
 
 Kind: TypeAlias = Literal["likelihood", "posterior", "prior", "objective"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-BOUND = ("event_shape", "latent_shape", "in_shape", "data_shape", "num_classes", "support")
+BOUND = ("event_shape", "latent_shape", "data_shape", "in_shape", "num_classes", "values", "masked")
 """Arguments of parts that follow from the data and the recipe, and are no options."""
 
 
@@ -35,26 +32,14 @@ class Chosen:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def conditional(event_shape: tuple[int, ...], num_classes: int, *, hidden: tuple[int, ...] = ()) -> ConditionalPrior:
-    """Return the prior p(z|y): a Normal whose mean and variance are read from the label.
-
-    Args:
-        event_shape: shape of z.
-        num_classes: number of labels.
-        hidden: widths of the hidden layers of its network.
-    """
-    family = Normal(event_shape)
-    return ConditionalPrior(Conditional(MLP((max(num_classes, 1),), family.params, hidden), family))
-
-
 def maker(kind: Kind, name: str) -> Callable[..., Any]:
     """Return the class or function that makes the part called `name`."""
-    return conditional if (kind, name) == ("prior", "conditional") else NAMES[kind][name]
+    return NAMES[kind][name]
 
 
 def names_of(kind: Kind) -> tuple[str, ...]:
     """Return the names of the parts of one kind."""
-    return tuple(sorted([*NAMES[kind], *(["conditional"] if kind == "prior" else [])]))
+    return tuple(NAMES[kind])
 
 
 def split_words(words: list[str]) -> tuple[list[str], dict[Kind, list[str]]]:
@@ -132,14 +117,14 @@ def as_options(parts: Mapping[Kind, Chosen]) -> dict[str, Any]:
 
 def _make(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...]) -> Any:
     make = maker(kind, part.name)
-    shape = spec.shape if kind == "likelihood" else latent
     known = {
-        "event_shape": shape,
+        "event_shape": spec.shape if kind == "likelihood" else latent,
         "latent_shape": latent,
-        "in_shape": spec.shape,
         "data_shape": spec.shape,
+        "in_shape": spec.shape,
         "num_classes": spec.num_classes,
-        "support": spec.scored_support,
+        "values": "real" if spec.support == "real" else "unit",
+        "masked": spec.masked,
     }
     names = inspect.signature(make).parameters
     assert set(known) == set(BOUND)

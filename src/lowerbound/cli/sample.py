@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.model import VAE, spec_of
+from ..core.model import VAE, Group, spec_of
 from ..explore.sheets import sample_grid
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, default_show, open_model
@@ -54,6 +54,9 @@ def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:
     spec = model.spec
     if not model.conditional or spec is None:
         if label is not None:
+            if _top_is_class(model):
+                fix = "decode one-hot codes: a file with columns z0, z1, ... and 1 at the class (lowerbound decode)"
+                raise UsageError("the class is a latent of this model, not a condition", fix=fix)
             raise UsageError("this model is not conditional: it cannot draw a class", fix="train cvae, or drop --label")
         return None
     if label is not None and label not in spec.classes:
@@ -63,6 +66,11 @@ def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:
     if label is not None:
         return torch.full((max(num, 0),), spec.classes.index(label))
     return torch.arange(max(num, 0)) % spec.num_classes
+
+
+def _top_is_class(model: VAE) -> bool:
+    group = model.groups[0]
+    return isinstance(group, Group) and group.posterior_family.support == "onehot"
 
 
 def one_hot(model: VAE, classes: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data import Dataset
-from ..explore.latents import encode_rows, latent_shape, most_used, prior_of, traversal
+from ..explore.latents import check_axes, encode_rows, latent_shape, most_used, prior_of, traversal
 from ..explore.sheets import grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows
@@ -43,6 +43,7 @@ def command(words: list[str]) -> int:
     options = parse(Traverse, words, "traverse")
     opened = open_rows(options)
     model, rows, spec = opened.model, opened.rows, opened.spec
+    check_axes(model)
     origin_rows = None if options.index is None else _row(rows, options.index)
     classes = _class(options, model, origin_rows)
     y = None if classes is None else one_hot(model, classes)

@@ -41,10 +41,16 @@ def _tensor(x: Any, what: str) -> Tensor:
     return tensor
 
 
-def _support(x: Tensor, kind: Kind) -> Support:
+def _support(x: Tensor, kind: Kind, *, whole: bool = False) -> Support:
+    """Return where values lie; those of an integer type (`whole`) are counts where they are no pixels and not below 0.
+
+    A table of floats is real, whatever its values look like.
+    """
     low, high = float(x.min()), float(x.max())
     if low >= 0 and high <= 1 and bool(((x == 0) | (x == 1)).all()):
         return "binary"
+    if whole and kind == "table" and low >= 0:
+        return "count"
     return "unit" if kind == "image" and low >= 0 and high <= 1 else "real"
 
 
@@ -117,8 +123,9 @@ def from_arrays(
         held_x = _test_rows(test[0], like, kind, layout, scale, name)
         held = Rows(held_x, _test_labels(test[1], held_x.shape[0], classes, name))
     plan = plan_splits(len(rows), held, seed, valid_fraction, test_fraction)
+    whole = _is_whole(x) and (test is None or _is_whole(test[0]))
     both = [rows.flatten()] if held is None else [rows.flatten(), held.x.flatten()]
-    support: Support = "unit" if scale != 1 else _support(torch.cat(both), kind)
+    support: Support = "unit" if scale != 1 else _support(torch.cat(both), kind, whole=whole)
     check_range(rows, kind, support, name)
     if support == "real" and binarize not in ("auto", "none"):
         raise UsageError(f"{name} has real values, which cannot be binarised", fix="drop --binarize")
@@ -159,6 +166,8 @@ def given_rows(x: Any, like: DataSpec, name: str = "tensor", *, scale: int | Non
         scale = _scale_like(rows, like, whole=_is_whole(x))
     rows = _stored(rows, like.kind, like.layout if tuple(rows.shape[1:]) != like.shape else "chw", scale, f"the {name}")
     support: Support = like.support if like.columns else "unit" if scale != 1 else _support(rows, like.kind)
+    if like.support == "count":
+        support = "count" if bool(((rows >= 0) & (rows == rows.round())).all()) else "real"
     if like.kind == "image" and like.support != "real" and support == "real":
         raise DataError(
             f"the {name} has values from {float(rows.min()):g} to {float(rows.max()):g}",
@@ -209,7 +218,7 @@ def _of_columns(
     made = columns_of_array(values, plan, name, standardize=standardize, missing=missing)
     labels, classes = labels_of(y, len(values), name)
     given = Rows(made.x, labels, weights_of(weight, len(values), name), mask=made.mask)
-    return make_data(given, None, plan, table_spec(name, made.columns, classes, seed), notes=made.notes)
+    return make_data(given, None, plan, table_spec(name, made, classes, seed), notes=made.notes)
 
 
 def as_array(x: Any, what: str) -> np.ndarray:

@@ -28,18 +28,23 @@ class Fitted:
         mask: True where observed, `[N, M]`; None if nothing is missing anywhere.
         columns: all columns, fitted.
         notes: what was found, for people.
+        counts: True if all cells are whole numbers of 0 or more, in rows held out as well, kept as they are.
     """
 
     x: Tensor
     mask: Tensor | None
     columns: tuple[Column, ...]
     notes: tuple[str, ...] = ()
+    counts: bool = False
 
 
 def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, standardize: bool = True) -> Fitted:
     """Fit columns on the training rows and return all rows in model units."""
     from .tables import fit_columns, to_model
 
+    counts = not standardize and _are_counts(cells, columns)
+    if counts:  # a column whose counts are all 0 and 1 is one of counts, too
+        columns = tuple(replace(c, kind="integer", step=1.0) for c in columns)
     fitted, notes = fit_columns(columns, cells, plan.train.numpy())
     if not standardize:
         fitted = tuple(replace(c, offset=0.0, scale=1.0, constant=False) for c in fitted)
@@ -54,7 +59,25 @@ def fit_cells(cells: "Cells", columns: tuple[Column, ...], plan: "Plan", *, stan
         notes = (*notes, f"{lost:,} of {cells.observed.size:,} cells are missing (in {named}) and kept as missing")
     x, observed = to_model(cells, fitted)
     check_range(torch.from_numpy(x), "table", "real", "the table")
-    return Fitted(torch.from_numpy(x), torch.from_numpy(observed) if lost else None, fitted, notes)
+    return Fitted(torch.from_numpy(x), torch.from_numpy(observed) if lost else None, fitted, notes, counts)
+
+
+def _are_counts(cells: "Cells", columns: tuple[Column, ...]) -> bool:
+    """Tell whether all columns are of an integer type, none is below 0 in any row, and not all are 0 and 1."""
+    whole = all(c.kind in ("integer", "boolean") and c.dtype.startswith(("int", "uint")) for c in columns)
+    return whole and any(c.kind == "integer" for c in columns) and not (cells.values[cells.observed] < 0).any()
+
+
+def refuse_negative(values: np.ndarray, like: DataSpec, name: str) -> None:
+    """Raise DataError if rows `[N, D]` for a model of counts are below 0 anywhere; missing cells are 0."""
+    if like.support != "count" or not (values < 0).any():
+        return
+    row, column = np.argwhere(values < 0)[0]
+    raise DataError(
+        f"{name} has {int((values < 0).sum())} negative values, the model was built for counts",
+        where=f"first in row {row + 1}, column {like.modelled[column].name!r}",
+        expected="whole numbers of 0 or more",
+    )
 
 
 def _wide(cells: "Cells", columns: tuple[Column, ...], train: np.ndarray) -> list[str]:
@@ -137,11 +160,9 @@ def support_of(columns: tuple[Column, ...]) -> Support:
     return "binary" if sizes == {1} else "real" if sizes == {0} else "mixed"
 
 
-def table_spec(
-    name: str, columns: tuple[Column, ...], classes: tuple[str, ...], seed: int, form: Form = "arrays"
-) -> DataSpec:
+def table_spec(name: str, fitted: Fitted, classes: tuple[str, ...], seed: int, form: Form = "arrays") -> DataSpec:
     """Return the spec of a table; its size is set when it is split."""
+    columns = fitted.columns
     seen = tuple(c for c in columns if not c.constant)
-    return DataSpec(
-        name, (len(seen),), "table", support_of(columns), 0, classes, "none", seed, columns=columns, form=form
-    )
+    support = "count" if fitted.counts else support_of(columns)
+    return DataSpec(name, (len(seen),), "table", support, 0, classes, "none", seed, columns=columns, form=form)

@@ -118,6 +118,8 @@ class Dataset:
         x = moved[:, : x.shape[1]]
         if self.spec.support == "binary" or self._is_binary():
             x = (x >= 0.5).float()
+        elif self.spec.resolution and not self.resample:  # back to the levels that a discrete likelihood scores
+            x = (x / self.spec.resolution).round() * self.spec.resolution
         return x * self.scale, None if seen is None else moved[:, x.shape[1] :]
 
     def matching(self, spec: DataSpec, *, resample: bool = False) -> "Dataset":

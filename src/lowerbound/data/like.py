@@ -9,7 +9,7 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..core.spec import DataSpec
 from .arrays import given_rows, seen_scale_of
-from .columns import refuse_bad_cells
+from .columns import refuse_bad_cells, refuse_negative
 from .dataset import Dataset
 from .sources import Found, Table, places_in
 from .splits import weights_of
@@ -33,6 +33,7 @@ def table_rows(found: Table, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
     _check_missing(cells.observed, like, found.name)
     weight = weights_of(found.weight, found.count, found.name)
     x, observed = to_model(cells, like.columns)
+    refuse_negative(x, like, found.name)
     labels = found.numbers_of(like.classes) if like.classes else None
     mask = None if observed.all() else torch.from_numpy(observed)
     spec = replace(like, name=found.name, size=found.count, form=found.form)
@@ -99,6 +100,7 @@ def _columns(found: Found, like: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
         if not column.constant:
             check_fit(cells.values[:, place], cells.observed[:, place], column, found.name)
     x, observed = to_model(cells, like.columns)
+    refuse_negative(x, like, found.name)
     mask = None if observed.all() else torch.from_numpy(observed)
     labels = _array_labels(found, like)
     spec = replace(like, name=found.name, size=len(x))

@@ -317,6 +317,6 @@ def _of_table(
         return make_data(given, None, plan, replace(like, name=found.name), notes=notes)
     keep = "error" if missing == "error" else "keep"
     fitted = found.fit(columns, plan, missing=keep, standardize=standardize != "no")
-    spec, labels = found.describe(fitted.columns, seed=common["seed"])
+    spec, labels = found.describe(fitted, seed=common["seed"])
     given = Rows(fitted.x, labels, weights_of(found.weight, found.count, found.name), mask=fitted.mask)
     return make_data(given, None, plan, spec, notes=(*found.notes, *fitted.notes))

@@ -144,10 +144,10 @@ class Table:
         fitted = fit_cells(cells, columns, plan, standardize=standardize)
         return replace(fitted, notes=(*notes, *fitted.notes))
 
-    def describe(self, columns: tuple[Column, ...], *, seed: int) -> tuple[DataSpec, Tensor | None]:
+    def describe(self, fitted: Fitted, *, seed: int) -> tuple[DataSpec, Tensor | None]:
         """Return the spec of these columns, and the labels as numbers."""
         classes = () if self.label is None else self.label.categories
-        spec = table_spec(self.name, columns, classes, seed, self.form)
+        spec = table_spec(self.name, fitted, classes, seed, self.form)
         return replace(spec, label=self.label, weight=self.weight_name), self.numbers_of(classes)
 
     def numbers_of(self, classes: tuple[str, ...]) -> Tensor | None:

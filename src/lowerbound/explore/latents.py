@@ -87,6 +87,21 @@ def has_standard_prior(model: VAE, y: Tensor | None = None) -> bool:
     return isinstance(p, DiagonalNormal) and not bool(p.mean.any()) and bool((p.variance == 1).all())
 
 
+def has_axes(model: VAE) -> bool:
+    """Tell whether one dimension of the top latent can be moved alone: not of a class, a share or a direction."""
+    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere")
+
+
+def check_axes(model: VAE) -> None:
+    """Raise UsageError unless one dimension of the top latent can be moved alone."""
+    if not has_axes(model):
+        family = type(_top(model).posterior_family).__name__
+        raise UsageError(
+            f"the top latent of this model is a {family}: no dimension of it can be moved alone",
+            fix="decode codes of your own, such as one-hot rows of z0, z1, ...: lowerbound decode RUN CODES",
+        )
+
+
 def _top(model: VAE) -> Group:
     group = model.groups[0]
     assert isinstance(group, Group), "a model's groups are groups"

@@ -24,6 +24,7 @@ from .latents import (
     draw_prior,
     draw_rows,
     encode_rows,
+    has_axes,
     has_standard_prior,
     interpolate,
     latent_shape,
@@ -318,7 +319,7 @@ def _scatter(shown: Shown) -> Picture | None:
 
 
 def _traversals(shown: Shown) -> Picture | None:
-    if not _is_image(shown):
+    if not _is_image(shown) or not has_axes(shown.model):
         return None
     y = shown.classes(1)
     prior = prior_of(shown.model, y)
@@ -356,7 +357,7 @@ def _two(shown: Shown) -> tuple[int, int]:
 
 
 def _manifold(shown: Shown) -> Picture | None:
-    if not _is_image(shown) or torch.Size(latent_shape(shown.model)).numel() != 2:
+    if not _is_image(shown) or not has_axes(shown.model) or torch.Size(latent_shape(shown.model)).numel() != 2:
         return None
     y = shown.classes(1)
     prior = prior_of(shown.model, y)

@@ -50,7 +50,7 @@ class _Correlated(Distribution):
             return self._log_prob(self._flat(value) - self.loc)
         observed = self._flat(mask).bool()
         apart = torch.where(observed, self._flat(value), self.loc) - self.loc
-        free = 0.5 * LOG_2PI * (~observed).sum(-1)
+        free = 0.5 * LOG_2PI * (~observed).to(apart.dtype).sum(-1)
         return self._marginal(observed)._log_prob(apart) + free
 
 

@@ -146,7 +146,7 @@ class VonMisesFisherDirection(Distribution):
 
 
 def drawn_gap(kappa: Tensor, size: int) -> Tensor:
-    """Draw 1 - <direction, z> by Wood's rejection (Wood 1994; Davidson et al. 2018, arXiv 1804.00891), without gradient."""
+    """Draw 1 - <direction, z> without gradient, by rejection (Wood 1994; Davidson et al. 2018, arXiv 1804.00891)."""
     with torch.no_grad():
         b = (size - 1) / (2 * kappa + (4 * kappa.square() + (size - 1) ** 2).sqrt())
         shape = (_PROPOSALS, *kappa.shape)

@@ -3,11 +3,48 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zuko.nn import MaskedLinear, MaskedMLP
 
 from .base import Flow
 from .coupling import START
 from .elements import Elements
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer whose weights are 0 where an input may not reach an output.
+
+    Args:
+        before: degree of each input.
+        after: degree of each output; it reads the inputs of no higher degree.
+    """
+
+    mask: Tensor
+
+    def __init__(self, before: Tensor, after: Tensor) -> None:
+        super().__init__(len(before), len(after))
+        self.register_buffer("mask", before <= after[:, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product with the weights that are left, and the bias."""
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+def masked_network(size: int, context: int, count: int, hidden: tuple[int, ...]) -> nn.Sequential:
+    """Return a network of (x, context) whose outputs `[size * count]` for dimension d read x_1 .. x_{d-1} alone.
+
+    Germain et al. 2015, arXiv 1502.03509, eq. 8-9: a unit of degree g reads what has no higher degree; x_d has degree
+    d, the context 0, hidden units take 0 .. D - 1 in turn, and what dimension d is given has degree d - 1.
+    """
+    degrees = torch.cat([torch.arange(1, size + 1), torch.zeros(context, dtype=torch.long)])
+    layers: list[nn.Module] = []
+    for width in hidden:
+        after = torch.arange(width) % size
+        layers += [MaskedLinear(degrees, after), nn.SiLU()]
+        degrees = after
+    last = MaskedLinear(degrees, torch.arange(size).repeat_interleave(count))
+    with torch.no_grad():
+        last.weight.mul_(START)
+        last.bias.zero_()
+    return nn.Sequential(*layers, last)
 
 
 class Autoregressive(Flow):
@@ -33,13 +70,7 @@ class Autoregressive(Flow):
         super().__init__()
         self.size, self.elements, self.reads = size, elements, context
         # Without a context the network reads a constant, which the first dimension depends on.
-        before = torch.cat([torch.ones(size, size).tril(-1).bool(), torch.ones(size, max(context, 1)).bool()], 1)
-        self.network = MaskedMLP(before.repeat_interleave(elements.count, 0), list(hidden), nn.SiLU)
-        last = self.network[-1]
-        assert isinstance(last, MaskedLinear)
-        with torch.no_grad():
-            last.weight.mul_(START)
-            last.bias.zero_()
+        self.network = masked_network(size, max(context, 1), elements.count, hidden)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return y and the log-determinant, by one pass of the network."""

@@ -2,8 +2,9 @@
 
 from .columns import ColumnInputs
 from .conv import ConvDecoder, ConvEncoder
+from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
 from .spectral import SpectralNorm
 
-__all__ = ["MLP", "Activation", "ColumnInputs", "ConvDecoder", "ConvEncoder", "GatedMLP", "SpectralNorm"]
+__all__ = ["MLP", "Activation", "ColumnInputs", "ConvDecoder", "ConvEncoder", "GatedMLP", "LogCounts", "SpectralNorm"]

@@ -35,6 +35,7 @@ class AAE(Objective):
     """
 
     needs_density = False
+    learns_prior = False
     monitor = "distortion"
     maximize = False
 

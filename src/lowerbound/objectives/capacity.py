@@ -1,5 +1,7 @@
 """A rate that is held at a capacity, which may grow during training."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,9 +39,10 @@ class Capacity(Objective):
         super().__init__()
         check_weights(gamma=gamma)
         self.capacities = tuple(capacity) if isinstance(capacity, tuple | list) else (capacity,)
-        for value in (at(c, torch.tensor(s)) for c in self.capacities for s in (0.0, 1e12)):
-            if not 0 <= float(value) < float("inf"):
-                raise UsageError(f"a capacity cannot be {float(value):g}", expected="finite nats, 0 or more")
+        first, self.last = ([float(at(c, torch.tensor(s))) for c in self.capacities] for s in (0.0, 1e12))
+        for value in (*first, *self.last):
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"a capacity cannot be {value:g}", expected="finite nats, 0 or more")
         self.gamma, self.capacity = gamma, capacity
         self.each = isinstance(capacity, tuple | list)
 
@@ -59,10 +62,11 @@ class Capacity(Objective):
                 where="one capacity for each group",
                 fix="give one for each group, or a single number for all together",
             )
-        away = self._distance(rates, step)
-        last = self._distance(rates, torch.full_like(step, float(self.settled)))
-        terms |= {"from_capacity": away, "penalized": terms["distortion"] + self.gamma * last}
+        away = _distance(rates, [at(c, step) for c in self.capacities])
+        terms["from_capacity"] = away
+        terms["penalized"] = terms["distortion"] + self.gamma * _distance(rates, self.last)
         return Outcome({"model": batch.mean(terms["distortion"] + self.gamma * away)}, terms, trace)
 
-    def _distance(self, rates: list[Tensor], step: Tensor) -> Tensor:
-        return torch.stack([(r - at(c, step)).abs() for r, c in zip(rates, self.capacities, strict=True)]).sum(0)
+
+def _distance(rates: Sequence[Tensor], capacities: Sequence[float | Tensor]) -> Tensor:
+    return torch.stack([(r - c).abs() for r, c in zip(rates, capacities, strict=True)]).sum(0)

@@ -73,8 +73,8 @@ class DReG(_TwoPasses):
     r"""The bound of IWAE, by the doubly reparameterised gradient: the same mean, less noise in q's parameters.
 
     With v_k = w_k / sum_j w_j, d/dphi L_K = E[sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi)] (Tucker et al. 2019,
-    arXiv 1810.04152, eq. 8), plus E[sum_k v_k d/dtheta log p(x, z_k)] for every parameter that p(x, z) reads. Its
-    signal-to-noise ratio grows with K, where that of IWAE falls.
+    arXiv 1810.04152, eq. 8), plus E[sum_k v_k d/dtheta log p(x, z_k)] for every parameter that p(x, z) reads. For
+    q the signal-to-noise ratio grows with K once K is large, where that of IWAE falls.
 
     Args:
         num_samples: K.

@@ -51,7 +51,7 @@ class LabelELBO(Objective, Starting):
     Args:
         labelled: share of the training rows whose label is shown (0 to 1), or their number (above 1), drawn as evenly
             over the classes as these allow. 0: labels are never read, and the groups of rows found are clusters.
-        alpha: weight of the classifier's cross-entropy.
+        alpha: weight of the cross-entropy of the shown labels; the paper has 0.1, for trainings of thousands of epochs.
         num_samples: samples of the other latents for each label.
         seed: decides which labels are shown.
 
@@ -65,7 +65,7 @@ class LabelELBO(Objective, Starting):
     enumerates = (0,)
     shown: Tensor
 
-    def __init__(self, labelled: float = 0.1, alpha: float = 0.1, num_samples: int = 1, seed: int = 0) -> None:
+    def __init__(self, labelled: float = 0.1, alpha: float = 1.0, num_samples: int = 1, seed: int = 0) -> None:
         super().__init__()
         if not 0 <= labelled < math.inf or (labelled > 1 and labelled != int(labelled)):
             raise UsageError(f"labelled cannot be {labelled}", expected="a share up to 1, or a whole number of rows")

@@ -20,7 +20,8 @@ class MMD(Objective):
     InfoVAE: Zhao et al. 2019, arXiv 1706.02262, eq. 6, with weight = lambda. alpha = 1 leaves the KL out: the
     Wasserstein autoencoder, Tolstikhin et al. 2018, arXiv 1711.01558, algorithm 2, whose encoder may be a point;
     its cost c(x, y) is the distortion. alpha = 0 and weight = 1 is the ELBO. MMD^2 is the unbiased U-statistic of the
-    batch's codes and as many draws of the prior, so it can be negative; a batch of one example has none (0).
+    batch's codes and as many draws of the prior, so it can be negative; a batch of one example has none (0). A prior
+    whose draws carry no gradient is moved by the rate alone.
 
     Args:
         weight: lambda.
@@ -55,7 +56,7 @@ class MMD(Objective):
                 expected="numbers of 0 or more: alpha <= 1 <= alpha + weight",
             )
         self.alpha, self.weight, self.kernel = alpha, weight, make_kernel(kernel, tuple(scales))
-        self.needs_density = alpha != 1
+        self.needs_density = self.learns_prior = alpha != 1
 
     def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
         """Return the weighted sum; the terms `mmd` (squared, no nats) and `penalized` belong to it."""

@@ -40,7 +40,7 @@ class _Nested(Objective):
 class MIWAE(_Nested):
     r"""E[1/M sum_m log 1/K sum_k w_mk]: the mean of M importance weighted bounds of K samples each.
 
-    Rainforth et al. 2018, arXiv 1802.04537, sec. 4 (not the MIWAE of missing data). The same bound as IWAE with K
+    Rainforth et al. 2018, arXiv 1802.04537 (not the MIWAE of missing data). The same bound as IWAE with K
     samples, estimated M times: its gradient for q has a signal-to-noise ratio sqrt(M) larger.
 
     Args:
@@ -66,7 +66,7 @@ class MIWAE(_Nested):
 class CIWAE(Objective):
     r"""mix ELBO + (1 - mix) L_K, of the same K samples.
 
-    Rainforth et al. 2018, arXiv 1802.04537, sec. 4 (their beta is `mix`). The ELBO in it is the mean of log w_k.
+    Rainforth et al. 2018, arXiv 1802.04537 (their beta is `mix`). The ELBO in it is the mean of log w_k.
 
     Args:
         num_samples: K.
@@ -99,7 +99,7 @@ class CIWAE(Objective):
 class PIWAE(_Nested):
     r"""Two players on the same M K samples: q ascends `MIWAE(M, K)`, p ascends the IWAE bound of all M K.
 
-    Rainforth et al. 2018, arXiv 1802.04537, sec. 4. More samples in one logarithm make the bound tighter, which serves
+    Rainforth et al. 2018, arXiv 1802.04537. More samples in one logarithm make the bound tighter, which serves
     p, and the signal in q's gradient smaller; the split gives each the bound that serves it. The best weights are those
     of p's bound, `iw_bound`.
 

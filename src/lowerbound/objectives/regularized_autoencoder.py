@@ -42,6 +42,7 @@ class RAE(Objective):
     """
 
     needs_density = False
+    learns_prior = False
     monitor = "penalized"
     maximize = False
 

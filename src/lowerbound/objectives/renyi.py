@@ -18,7 +18,7 @@ NEAREST = 1e-3
 class Renyi(Objective):
     r"""L_alpha = 1/(1 - alpha) log E_q[w^(1 - alpha)], w = p(x, z) / q(z|x), with K samples for the expectation.
 
-    Li & Turner 2016, arXiv 1602.02311, eq. 4, by the Monte Carlo estimate of their sec. 4.1. alpha = 0 is the bound of
+    Li & Turner 2016, arXiv 1602.02311, eq. 4, estimated by Monte Carlo (their eq. 8). alpha = 0 is the bound of
     IWAE, alpha = 1 the ELBO. For alpha >= 0 both L_alpha and the mean of its estimate lie below log p(x). For alpha < 0
     L_alpha lies above, and its estimate, whose mean lies below L_alpha, on either side: `renyi_bound` then bounds
     nothing. With K = 1 every alpha gives the ELBO.

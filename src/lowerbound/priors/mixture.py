@@ -32,7 +32,8 @@ class LearnedNormal(nn.Module):
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.normal = Normal(tuple(event_shape), floor=_FLOOR)
+        self.event_shape = tuple(event_shape)
+        self.normal = Normal(self.event_shape, floor=_FLOOR)
         self.params = nn.Parameter(torch.zeros(self.normal.params))
 
     def start_from_codes(self, z: Tensor) -> None:
@@ -70,8 +71,9 @@ class MixtureOfNormals(nn.Module):
         super().__init__()
         if components < 1:
             raise UsageError(f"a mixture cannot have {components} components", expected="at least 1")
-        self.normal = Normal(tuple(event_shape), floor=_FLOOR)
-        means = torch.randn(components, *self.normal.event_shape) * 0.5**0.5
+        self.event_shape = tuple(event_shape)
+        self.normal = Normal(self.event_shape, floor=_FLOOR)
+        means = torch.randn(components, *self.event_shape) * 0.5**0.5
         params = [self.normal.bias_for(mean, torch.full_like(mean, 0.5)) for mean in means]
         self.params, self.logits = nn.Parameter(torch.stack(params)), nn.Parameter(torch.zeros(components))
 
@@ -87,8 +89,8 @@ class MixtureOfNormals(nn.Module):
         mean = (member.T @ flat + flat.mean(0)) / count
         variance = (member.T @ (flat - mean[nearest]).square() + flat.var(0, unbiased=False)) / count
         for m, (centre, spread) in enumerate(zip(mean, variance, strict=True)):
-            shape = self.normal.event_shape
-            self.params[m] = self.normal.bias_for(centre.reshape(shape), spread.reshape(shape))
+            pair = centre.reshape(self.event_shape), spread.reshape(self.event_shape)
+            self.params[m] = self.normal.bias_for(*pair)
         self.logits.copy_(count[:, 0].log())
 
     def forward(self, y: Tensor | None, infer: Infer | None) -> Mixture:

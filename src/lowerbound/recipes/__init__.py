@@ -9,6 +9,7 @@ from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, s
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
 from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
+from .likelihoods import continuous_bernoulli_vae, student_vae
 from .priors import exemplar_vae, gmm_prior_vae, latent_flow_matching, two_stage_vae, vamp
 from .regularised import (
     annealed_vae,
@@ -34,6 +35,7 @@ __all__ = [
     "beta_tc_vae",
     "beta_vae",
     "ciwae",
+    "continuous_bernoulli_vae",
     "conv_vae",
     "cvae",
     "denoising_vae",
@@ -71,6 +73,7 @@ __all__ = [
     "sigma_vae",
     "ssim_vae",
     "stl",
+    "student_vae",
     "two_stage_vae",
     "vae",
     "vae_gan",

@@ -52,7 +52,7 @@ def miwae(
 ) -> Recipe:
     """VAE trained by the mean of M importance weighted bounds of K samples each.
 
-    Rainforth et al. 2018, "Tighter Variational Bounds are Not Necessarily Better", arXiv 1802.04537, sec. 4; for
+    Rainforth et al. 2018, "Tighter Variational Bounds are Not Necessarily Better", arXiv 1802.04537; for
     missing data see `miwae_missing`.
 
     Args:
@@ -78,7 +78,7 @@ def ciwae(
 ) -> Recipe:
     """VAE trained by mix ELBO + (1 - mix) L_K, L_K the importance weighted bound of K samples.
 
-    Rainforth et al. 2018, "Tighter Variational Bounds are Not Necessarily Better", arXiv 1802.04537, sec. 4.
+    Rainforth et al. 2018, "Tighter Variational Bounds are Not Necessarily Better", arXiv 1802.04537.
 
     Args:
         spec: the data.
@@ -103,7 +103,7 @@ def piwae(
 ) -> Recipe:
     """VAE whose decoder maximises the bound of M K samples, and whose encoder the mean of M bounds of K.
 
-    Rainforth et al. 2018, "Tighter Variational Bounds are Not Necessarily Better", arXiv 1802.04537, sec. 4.
+    Rainforth et al. 2018, "Tighter Variational Bounds are Not Necessarily Better", arXiv 1802.04537.
 
     Args:
         spec: the data.

@@ -8,9 +8,18 @@ from ..core.model import Conditional, Encoder, Family, Network
 from ..core.objective import Objective, Schedule
 from ..core.recipe import Recipe, Training
 from ..core.spec import DataSpec
-from ..families import Bernoulli, Columns, FixedNormal, Normal, PerDimensionNormal, SharedNormal
+from ..families import (
+    Bernoulli,
+    Columns,
+    DiscretizedLogistic,
+    FixedNormal,
+    NegativeBinomial,
+    Normal,
+    PerDimensionNormal,
+    SharedNormal,
+)
 from ..groups import Flat, Prior
-from ..networks import MLP, Activation, ColumnInputs
+from ..networks import MLP, Activation, ColumnInputs, LogCounts
 from ..networks.columns import width_of
 from ..priors import StandardNormal
 from ..train.schedules import Linear
@@ -23,14 +32,22 @@ TRAINING = Training(epochs=25, batch_size=128, lr=2e-3, lr_schedule="cosine")
 def default_likelihood(spec: DataSpec) -> Family:
     """Bernoulli for binary data and grey images (binarised anew in each batch), else Normal with a shared variance.
 
+    Counts get a negative binomial with a dispersion for each column.
+
+    8-bit colour images get a discretised logistic with one learned scale, a probability of each of the 256 levels.
+
     Mixed columns of a table get one distribution each (`Columns`). Grey images kept grey (`binarize="none"`) are real
     values, so they get the Normal too.
     """
     if spec.scored_support == "mixed":
         return columns_likelihood(spec)
+    if spec.scored_support == "count":
+        return NegativeBinomial(spec.shape)
     grey = spec.kind == "image" and spec.shape[0] == 1 and spec.support == "unit" and spec.binarize != "none"
     if spec.scored_support == "binary" or grey:
         return Bernoulli(spec.shape)
+    if spec.kind == "image" and spec.shape[0] >= 3 and spec.scored_support == "levels":
+        return DiscretizedLogistic(spec.shape, levels_of(spec))
     return SharedNormal(spec.shape, noise_floor(spec))
 
 
@@ -71,13 +88,18 @@ def warm_up(beta: float, steps: int) -> float | Schedule:
 def mlp_encoder(
     spec: DataSpec, posterior: Family, hidden: tuple[int, ...], activation: Activation, condition: int = 0
 ) -> Network:
-    """Return an MLP from an example to q's parameters; of a table it sees categories one-hot, and the mask."""
+    """Return an MLP from an example to q's parameters; of a table it sees categories one-hot, and the mask.
+
+    Of counts it sees log(1 + x), unless it has no hidden layer: a linear encoder stays linear.
+    """
     sizes = tuple(c.size for c in spec.modelled)
     if spec.support != "mixed" and not spec.masked:
-        return MLP(spec.shape, posterior.params, hidden, activation, condition=condition)
-    width = width_of(sizes, masked=spec.masked)
-    inside = MLP((width,), posterior.params, hidden, activation, condition=condition)
-    return ColumnInputs(inside, sizes, masked=spec.masked)
+        network: Network = MLP(spec.shape, posterior.params, hidden, activation, condition=condition)
+    else:
+        width = width_of(sizes, masked=spec.masked)
+        inside = MLP((width,), posterior.params, hidden, activation, condition=condition)
+        network = ColumnInputs(inside, sizes, masked=spec.masked)
+    return LogCounts(network) if spec.support == "count" and hidden else network
 
 
 class FlatParts(NamedTuple):

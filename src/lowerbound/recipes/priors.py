@@ -10,7 +10,6 @@ from ..objectives import ELBO
 from ..priors import (
     ExemplarPrior,
     FlowMatching,
-    LearnedNormal,
     MixtureOfNormals,
     StandardNormal,
     TwoStage,
@@ -42,7 +41,10 @@ def vamp(
         warmup: steps over which the weight of the rate rises from 0 to 1.
     """
     if any(column.size > 1 for column in spec.modelled):
-        raise Incompatible(f"pseudo-inputs cannot be learned for {spec.name}: categories have no gradient")
+        raise Incompatible(
+            f"pseudo-inputs cannot be learned for {spec.name}: categories have no gradient",
+            fix="choose columns without categories (--columns), or the recipe `exemplar_vae`",
+        )
     unit = spec.support in ("binary", "unit")
     prior = VampPrior((latent_dim,), spec.shape, pseudo_inputs, "unit" if unit else "real")
     return mlp_recipe(spec, Normal((latent_dim,)), ELBO(beta=warm_up(1.0, warmup)), hidden, activation, prior=prior)
@@ -105,7 +107,7 @@ def two_stage_vae(
     spec: DataSpec,
     *,
     second_hidden: tuple[int, ...] = (256, 256),
-    second_epochs: int = 20,
+    second_epochs: int = 10,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
@@ -126,7 +128,7 @@ def two_stage_vae(
     """
     made = mlp_recipe(spec, Normal((latent_dim,)), ELBO(beta=warm_up(1.0, warmup)), hidden, activation)
     second = TwoStage((latent_dim,), hidden=second_hidden)
-    return made.replace(after=(FitPrior((second,), epochs=second_epochs),))
+    return made.replace(after=(FitPrior((second,), epochs=second_epochs, lr=3e-3),))
 
 
 @recipe
@@ -135,7 +137,7 @@ def latent_flow_matching(
     *,
     flow_hidden: tuple[int, ...] = (128, 128),
     flow_steps: int = 10,
-    flow_epochs: int = 20,
+    flow_epochs: int = 10,
     components: int = 20,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
@@ -144,8 +146,8 @@ def latent_flow_matching(
 ) -> Recipe:
     """VAE whose codes a flow learns afterwards: the ELBO, then flow matching, kept if it beats simpler priors.
 
-    Lipman et al. 2023, "Flow Matching for Generative Modeling", arXiv 2210.02747. The flow, a mixture of normals, one
-    normal and N(0, I) itself are compared by the mean log p(z) of validation codes; the best becomes the prior.
+    Lipman et al. 2023, "Flow Matching for Generative Modeling", arXiv 2210.02747. The flow, a mixture of normals
+    and N(0, I) itself are compared by the mean log p(z) of validation codes; the best becomes the prior.
 
     Args:
         spec: the data.
@@ -160,5 +162,5 @@ def latent_flow_matching(
     """
     made = mlp_recipe(spec, Normal((latent_dim,)), ELBO(beta=warm_up(1.0, warmup)), hidden, activation)
     flow = FlowMatching((latent_dim,), flow_hidden, flow_steps)
-    others = (MixtureOfNormals((latent_dim,), components), LearnedNormal((latent_dim,)), StandardNormal((latent_dim,)))
-    return made.replace(after=(FitPrior((flow, *others), epochs=flow_epochs),))
+    others = MixtureOfNormals((latent_dim,), components), StandardNormal((latent_dim,))
+    return made.replace(after=(FitPrior((flow, *others), epochs=flow_epochs, lr=3e-3),))

@@ -22,7 +22,7 @@ def m2(
     spec: DataSpec,
     *,
     labelled: float = 0.1,
-    classifier_weight: float = 0.1,
+    classifier_weight: float = 1.0,
     label_seed: int = 0,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
@@ -36,7 +36,7 @@ def m2(
     Args:
         spec: the data, with labels.
         labelled: share of the training rows whose label is shown (up to 1), or their number (above 1).
-        classifier_weight: alpha, the weight of the cross-entropy of the shown labels.
+        classifier_weight: alpha, the weight of the cross-entropy of the shown labels; the paper has 0.1.
         label_seed: decides which labels are shown.
         latent_dim: number of latent dimensions beside the label.
         hidden: widths of the hidden layers of classifier and encoder; the decoder has them reversed.

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from .. import families, groups, networks, objectives, priors  # noqa: F401  (fills the registry of parts)
+from .. import families, groups, networks, objectives, posteriors, priors  # noqa: F401  (fills the registry of parts)
 from .._version import __version__
 from ..core.errors import CorruptArtifact, DataError
 from ..core.model import VAE

@@ -96,7 +96,8 @@ def fit(
     """
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule,
-        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "ema": ema, "patience": patience, "augment": augment,
+        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "ema": ema, "patience": patience,
+        "augment": augment,
     }  # fmt: skip
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:

@@ -24,6 +24,7 @@ from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
 from ..ship.save import save
 from .checkpoint import State, load_checkpoint, save_checkpoint
+from .fit_prior import fit_prior
 from .log import Listeners
 from .run import Run, RunFolder, Status, Stop, environment
 from .snapshots import Snapshots
@@ -414,6 +415,15 @@ class Loop:
         else:
             self.skip = 0
 
+    def _after(self) -> None:
+        """Fit the priors that the recipe wants once its model is trained, and save the model with them."""
+        data = Data(replace(self.train, augment=None), self.valid, self.valid)
+        for phase in self.recipe.after:
+            plan = {"epochs": phase.epochs, "batch_size": phase.batch_size, "lr": phase.lr, "seed": self.seed}
+            self.model = fit_prior(self.model, phase.priors, data, say=self.log.say, **plan)
+        if self.recipe.after and self.folder is not None:
+            save(self.model, self.folder.path / "model", recipe=self.recipe.name, options=self.recipe.options)
+
     def _checkpoint(self) -> None:
         """Save the state of training, and the best weights so far as the model."""
         if self.folder is None:
@@ -440,6 +450,8 @@ class Loop:
         self._checkpoint()
         if self.best.weights:
             self.model.load_state_dict(self.best.weights)
+        if status == "done":
+            self._after()
         self.log.event("end", status=status, epoch=self.epoch, step=self.step, seconds=self.seconds, **more)
         if self.folder is not None:
             self.folder.status(status, epoch=self.epoch, step=self.step, **more)
