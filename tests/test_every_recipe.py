@@ -23,7 +23,10 @@ NAMES = sorted(RECIPES)
 K, B = 3, 7
 every_recipe = pytest.mark.parametrize("name", NAMES)
 # Recipes whose objective cannot become one graph, each with the reason.
-NOT_ONE_GRAPH: dict[str, str] = {}
+NOT_ONE_GRAPH: dict[str, str] = {
+    "hamiltonian_vae": "each leapfrog step takes the gradient of log p(x, z) inside the loss",
+    "lagging_vae": "the step decides in Python which player moves: a player that rests must have no loss",
+}
 
 
 @cache
@@ -160,7 +163,10 @@ def test_single_precision_is_near_double(name):
     double = copy.deepcopy(single).double()
     wide = Batch(given.x.double(), y=given.y.double())
     with torch.no_grad():
-        one, other = single(given, K, mode), double(wide, K, mode)
+        torch.manual_seed(4)  # a prior may itself be estimated from draws
+        one = single(given, K, mode)
+        torch.manual_seed(4)
+        other = double(wide, K, mode)
     assert other.log_px.dtype == torch.float64
     torch.testing.assert_close(one.log_px.double(), other.log_px, rtol=2e-5, atol=1e-3)
     if single.has_density:

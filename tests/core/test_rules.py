@@ -118,10 +118,6 @@ BROKEN = {
     "second pass x dropout": lambda: recipes.mnist_vae_2017(grey(), latent_dim=LATENT, hidden=7).replace(
         objective=DReG(2)
     ),
-    "sum over all values": lambda: assemble(binary(), Bernoulli(SHAPE), Normal((LATENT,)), LabelELBO(0.0)),
-    "gradient moves x latents": lambda: recipes.joint_vae(binary(), latent_dim=LATENT, hidden=(7,)).replace(
-        objective=Hamiltonian()
-    ),
     "draws without gradient": lambda: assemble(
         binary(), Bernoulli(SHAPE), OneHot((LATENT,)), ELBO(), UniformOneHot((LATENT,))
     ),

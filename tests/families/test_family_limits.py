@@ -36,12 +36,14 @@ TWO_VALUES = {"inner": (0.25, 0.75), "positive": (0.25, 2.0), "count": (0.0, 300
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("size", [500.0, 1e4])
 def test_extreme_parameters_keep_the_floor_and_stay_finite(case: Case, dtype: torch.dtype, size: float) -> None:
-    """Every combination of -size and size; a variance that the family learns itself is at its floor."""
+    """Combinations of -size and size, all where these are few; a variance of the family's own is at its floor."""
     family = case.make((1,)).to(dtype)
     with torch.no_grad():
         for parameter in family.parameters():
             parameter.fill_(-size)
-    signs_of = itertools.product([-size, size], repeat=math.prod(family.params))
+    count = math.prod(family.params)
+    every = list(itertools.product([-size, size], repeat=count))
+    signs_of = every[:: max(len(every) // 32 - 1, 1)]  # of many parameters not all: the step is odd, so signs mix
     for signs, x in itertools.product(signs_of, TWO_VALUES.get(family.support, (0.0, 1.0))):
         params = torch.tensor(signs, dtype=dtype).reshape(family.params).requires_grad_()
         px = family(params)

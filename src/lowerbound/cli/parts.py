@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
+from torch import nn
+
 from ..core.compose import composed
 from ..core.errors import UsageError
 from ..core.model import Family
@@ -149,10 +151,17 @@ def _settable(annotation: Any) -> Any:
     """Return the type of an option as words can give it, or None: a schedule or a part has no words."""
     kind = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    plain = [k for k in kinds if not (isinstance(k, type) and issubclass(k, Schedule))]
-    if not plain or any(isinstance(k, type) and hasattr(k, "forward") for k in plain):
+    plain = [k for k in kinds if not _holds_part(k)]
+    if set(plain) <= {type(None)}:
         return None
     return _annotated(Union[tuple(plain)], annotation)  # noqa: UP007
+
+
+def _holds_part(kind: Any) -> bool:
+    """Tell whether a type is that of a schedule or a module, or holds one."""
+    if isinstance(kind, type) and issubclass(kind, Schedule | nn.Module):
+        return True
+    return any(_holds_part(inner) for inner in get_args(kind))
 
 
 def _annotated(kind: Any, like: Any) -> Any:

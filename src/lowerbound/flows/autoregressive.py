@@ -9,7 +9,7 @@ from .coupling import START
 from .elements import Elements
 
 
-class MaskedLinear(nn.Linear):
+class MaskedLinear(nn.Module):
     """A linear layer whose weights are 0 where an input may not reach an output.
 
     Args:
@@ -20,12 +20,13 @@ class MaskedLinear(nn.Linear):
     mask: Tensor
 
     def __init__(self, before: Tensor, after: Tensor) -> None:
-        super().__init__(len(before), len(after))
+        super().__init__()
+        self.linear = nn.Linear(len(before), len(after))
         self.register_buffer("mask", before <= after[:, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product with the weights that are left, and the bias."""
-        return F.linear(x, self.weight * self.mask, self.bias)
+        return F.linear(x, self.linear.weight * self.mask, self.linear.bias)
 
 
 def masked_network(size: int, context: int, count: int, hidden: tuple[int, ...]) -> nn.Sequential:
@@ -42,8 +43,8 @@ def masked_network(size: int, context: int, count: int, hidden: tuple[int, ...])
         degrees = after
     last = MaskedLinear(degrees, torch.arange(size).repeat_interleave(count))
     with torch.no_grad():
-        last.weight.mul_(START)
-        last.bias.zero_()
+        last.linear.weight.mul_(START)
+        last.linear.bias.zero_()
     return nn.Sequential(*layers, last)
 
 

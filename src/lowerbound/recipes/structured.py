@@ -5,14 +5,11 @@ from ..core.model import Conditional, Encoder
 from ..core.objective import Objective
 from ..core.recipe import Recipe, recipe
 from ..core.spec import DataSpec
-from ..families import Delta, Normal
-from ..families.onehot import OneHot
-from ..families.relaxed import RelaxedCategorical
+from ..families import Delta, Normal, OneHot, RelaxedCategorical
 from ..groups import Beside, Conditioned, Flat
 from ..networks import MLP, Activation
 from ..objectives import Capacity, Hamiltonian, LabelELBO
-from ..priors import ConditionalPrior, StandardNormal
-from ..priors.discrete import RelaxedUniform, UniformOneHot
+from ..priors import ConditionalPrior, RelaxedUniform, StandardNormal, UniformOneHot
 from ..train.schedules import Linear
 from .parts import TRAINING, default_likelihood, mlp_encoder, mlp_recipe
 
