@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.model import VAE, Group, spec_of
+from ..explore.latents import has_standard_prior
 from ..explore.sheets import sample_grid
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, default_show, open_model
@@ -38,7 +39,7 @@ def command(words: list[str]) -> int:
     path = target(options.out, folder / "samples" / name, spec)
     classes = label_numbers(model, options.label, options.num)
     y = None if classes is None else one_hot(model, classes)
-    if not model.has_density:
+    if not model.has_density and has_standard_prior(model, y):
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
     made = model.sample(options.num, y, temperature=options.temperature, show=show, seed=options.seed)
     write_examples(path, made, spec, lambda: sample_grid(made, show, drawn=drawn, support=spec.support), y=classes)

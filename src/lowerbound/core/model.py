@@ -280,6 +280,12 @@ class VAE(nn.Module):
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
         if y is not None and y.shape[0] != num:
             raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
+        bounded = [g.prior_support for g in self._groups() if g.prior_support != "real"]
+        if temperature != 1 and bounded:
+            raise UsageError(
+                f"the temperature cannot be {temperature}: this prior lies on {bounded[0]} values, which it would leave",
+                expected="1",
+            )
         y = None if y is None else y.to(next(self.parameters()))
         with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, tempered(temperature), (1, num))

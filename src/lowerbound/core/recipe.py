@@ -39,8 +39,8 @@ class Training:
         optimizer: "adam", "adamw", "sgd" or "adamax".
         weight_decay: L2 penalty of the optimiser.
         clip: the largest norm of a player's gradient; None leaves gradients as they are.
-        ema: decay of an exponential moving average of the weights, such as 0.999, which is validated and kept in their
-            place; None keeps the weights themselves.
+        ema: decay of an exponential moving average of the weights, such as 0.999 (less in the first steps), which is
+            validated and kept in their place; None keeps the weights themselves.
         patience: epochs without a better validation monitor before stopping; None never stops early.
         augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
 from ..core.model import VAE, Group, Starting, inference
@@ -86,8 +86,18 @@ def take_weights(model: VAE, init: VAE) -> None:
 
 
 def moving_average(model: VAE, decay: float | None) -> AveragedModel | None:
-    """Return the exponential moving average of a model's weights (buffers are the model's own), or None."""
-    return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    """Return the exponential moving average of a model's weights (buffers are the model's own), or None.
+
+    The decay of step n is at most (1 + n) / (10 + n), so that the initial weights are soon forgotten.
+    """
+    if decay is None:
+        return None
+
+    @torch.no_grad()
+    def average(averaged: Any, current: Any, count: Tensor | int) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return AveragedModel(model, multi_avg_fn=average)
 
 
 class Loop:
