@@ -27,6 +27,10 @@ stories: $(VENV)/.core
 results: $(VENV)/.core
 	$(BIN)/python benchmarks/results.py
 
+# every known bug, made again, is noticed by a test
+museum: $(VENV)/.dev
+	$(BIN)/python tests/museum
+
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/mnist_vae.py
 

@@ -2,13 +2,15 @@
 
 import inspect
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lowerbound import load
+from lowerbound import fit, load, load_data
 from lowerbound.cli.parts import BOUND, KINDS, maker, names_of, part_options
+from lowerbound.cli.train import train_options
 from lowerbound.core.recipe import RECIPES
 
 SMALL = ("--data", "digits", "--latent-dim", "3", "--hidden", "7", "--epochs", "1", "--no-report")
@@ -97,6 +99,11 @@ def test_every_option_of_a_part_has_a_default_and_a_text(kind, name):
         assert parameter.name in BOUND or parameter.default is not parameter.empty, parameter.name
 
 
-def test_no_recipe_has_an_option_that_a_part_is_chosen_by():
-    for function in RECIPES.values():
-        assert not set(inspect.signature(function).parameters) & set(KINDS)
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_no_option_of_a_recipe_has_a_name_that_train_gives_another_meaning(name):
+    options = {option for option in inspect.signature(RECIPES[name]).parameters if option != "spec"}
+    others = {option for taken in (load_data, fit) for option in inspect.signature(taken).parameters}
+    others |= {"data_seed", "init_from", "config", "print_config", "dry_run", *KINDS}
+    assert not options & others
+    every = {field.name for field in fields(train_options(name, RECIPES[name]))}
+    assert options | (others - {"like", "source", "recipe", "init", "listeners", "progress", "watchers"}) == every

@@ -36,7 +36,7 @@ from lowerbound.objectives import (
     Reconstruction,
     TotalCorrelation,
 )
-from lowerbound.posteriors import IAF
+from lowerbound.posteriors import Planar
 from lowerbound.priors import HypersphericalUniform, LearnedNormal, StandardNormal, UniformOneHot, VampPrior
 
 LATENT, SHAPE = 2, (1, 5, 4)
@@ -125,7 +125,7 @@ BROKEN = {
     "gradient moves x latents": lambda: assemble(
         binary(), Bernoulli(SHAPE), VonMisesFisher((LATENT,)), Hamiltonian(), HypersphericalUniform((LATENT,))
     ),
-    "scores only its draws": lambda: assemble(binary(), Bernoulli(SHAPE), IAF((LATENT,)), DReG(3)),
+    "scores only its draws": lambda: assemble(binary(), Bernoulli(SHAPE), Planar((LATENT,)), DReG(3)),
     "dimensions x joint posterior": lambda: assemble(
         binary(), Bernoulli(SHAPE), FullNormal((LATENT,)), TotalCorrelation()
     ),
@@ -136,6 +136,7 @@ BROKEN = {
         binary(), Bernoulli(SHAPE), Delta((LATENT,)), RateOnly(), VampPrior((LATENT,), SHAPE, 3)
     ),
     "condition x prior of posteriors": lambda: borrowed_by_cvae(),
+    "pseudo-inputs x categories": lambda: recipes.vamp(mixed(), latent_dim=LATENT, hidden=(7,)),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 
@@ -172,6 +173,7 @@ def test_a_point_posterior_is_refused_by_every_bound_and_allowed_without_one(obj
     [
         (grey(), Bernoulli(SHAPE), True),  # dynamic binarisation
         (grey(binarize="threshold"), Bernoulli(SHAPE), True),
+        (grey(binarize="none"), Bernoulli(SHAPE), False),
         (grey(binarize="none"), GreyBernoulli(SHAPE), True),
         (grey(binarize="none"), SharedNormal(SHAPE), True),
         (from_arrays(torch.randn(9, 1, 5, 4)).spec, Bernoulli(SHAPE), False),

@@ -67,6 +67,14 @@ def test_layout_byte_order_and_width_do_not_matter(x):
     assert torch.equal(from_arrays(x).train.values(), plain.train.values())
 
 
+def test_colours_of_a_pixel_become_channels():
+    x = rng.integers(0, 256, (20, 5, 4, 3)).astype(np.uint8)
+    rows = from_arrays(x, valid_fraction=0.0, test_fraction=0.0).train
+    assert rows.spec.shape == (3, 5, 4)
+    for channel in range(3):
+        assert torch.equal(rows.x[:, channel], torch.from_numpy(x[..., channel]))
+
+
 def test_the_callers_array_is_neither_changed_nor_shared():
     x = images(20)
     data = from_arrays(x)

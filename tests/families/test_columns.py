@@ -140,19 +140,19 @@ def test_masked_cells_count_nothing_whatever_they_hold():
 
 
 def test_draws_have_the_probabilities_of_the_density():
-    """100,000 draws of one row: each mean within 5 standard errors (false-fail rate below 1e-5 for all ten checks)."""
+    """100,000 draws of one row: each moment within 5.5 standard errors (false-fail rate below 1e-6 for all twelve checks)."""
     torch.manual_seed(5)
     px, n = family().requires_grad_(False)(params()), 100_000
     x = px.sample((n,))
     assert x.shape == (n, len(SIZES))
     for i in (0, 3):
-        assert abs(float(x[:, i].mean() - px.mean[i])) < 5 * math.sqrt(float(px.variance[i]) / n)
-        assert float(x[:, i].var()) == pytest.approx(float(px.variance[i]), rel=5 * math.sqrt(2 / n))
+        assert abs(float(x[:, i].mean() - px.mean[i])) < 5.5 * math.sqrt(float(px.variance[i]) / n)
+        assert float(x[:, i].var()) == pytest.approx(float(px.variance[i]), rel=5.5 * math.sqrt(2 / n))
     for i, logits in ((1, params()[1:4]), (4, params()[6:10])):
         share = torch.bincount(x[:, i].long(), minlength=len(logits)) / n
-        assert bool(((share - logits.softmax(0)).abs() < 5 * (0.25 / n) ** 0.5).all())
+        assert bool(((share - logits.softmax(0)).abs() < 5.5 * (0.25 / n) ** 0.5).all())
         assert float(px.mean[i]) == float(logits.argmax())  # the most probable category
-    assert abs(float(x[:, 2].mean() - px.mean[2])) < 5 * (0.25 / n) ** 0.5
+    assert abs(float(x[:, 2].mean() - px.mean[2])) < 5.5 * (0.25 / n) ** 0.5
 
 
 def test_it_starts_at_the_shares_and_moments_of_the_data():

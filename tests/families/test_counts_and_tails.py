@@ -214,3 +214,17 @@ def test_stable_sums():
 def test_impossible_arguments_are_refused(build):
     with pytest.raises(LowerboundError, match=r"cannot be|there is no"):
         build()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize(("a", "b"), [(1e-3, 1e-3), (0.02, 0.5), (1.0, 1.0), (0.9, 0.1)])
+def test_the_ends_of_the_beta_have_the_mass_of_their_cell(a, b, dtype):
+    """All draws beyond a dtype's numbers lie at the last one: its density times the cell is scipy's mass there."""
+    limits = torch.finfo(dtype)
+    px = CellwiseBeta(*(torch.tensor([v], dtype=dtype) for v in (a, b)), event_dims=1)
+    for x, cell, mass in (
+        (limits.tiny, limits.tiny, scipy.stats.beta(a, b).cdf(limits.tiny)),
+        (1 - limits.eps / 2, limits.eps / 2, scipy.stats.beta(b, a).cdf(limits.eps / 2)),
+    ):
+        found = float(px.log_prob(torch.tensor([x], dtype=dtype))) + math.log(cell)
+        assert found == pytest.approx(math.log(mass), rel=1e-5, abs=1e-4)

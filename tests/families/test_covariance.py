@@ -1,5 +1,7 @@
 """Normals with a covariance, against torch's own, scipy's, and their marginals."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal
@@ -102,3 +104,41 @@ def test_they_start_at_the_data_and_refuse_impossible_arguments() -> None:
         LowRankNormal((2,), rank=0)
     with pytest.raises(UsageError, match="floor"):
         FullNormal((2,), floor=0.0)
+
+
+def test_the_inverse_of_a_fresh_factor_stays_small_whatever_the_dimensions() -> None:
+    """That of a triangle with random entries grows exponentially with its size: of 90 values, beyond float32."""
+    family = FullNormal((9, 10))
+    params = torch.randn(7, *family.params, requires_grad=True)
+    q, z = family(params), torch.randn(7, 9, 10)
+    log_q = q.log_prob(z)
+    (gradient,) = torch.autograd.grad(log_q.sum(), params)
+    assert bool(gradient.isfinite().all())
+    standard = -0.5 * ((z.flatten(1) - q.loc) / q.factor.diagonal(dim1=-2, dim2=-1)).square().sum(1)
+    assert bool((log_q + q.factor.diagonal(dim1=-2, dim2=-1).log().sum(1) > 10 * standard).all())
+
+
+def test_the_factor_has_the_entries_of_the_docstring() -> None:
+    family, h = FullNormal((2,), floor=0.5), torch.tensor([3.0, 4.0, 0.0, 0.0, 1.5])
+    diagonal = math.log(2) + 0.5
+    expected = torch.tensor([[diagonal, 0.0], [diagonal * 1.5 / 2, diagonal]])
+    torch.testing.assert_close(family(h).factor, expected)
+    torch.testing.assert_close(family(h).loc, h[:2])
+
+
+def test_two_equal_directions_are_one_of_twice_the_square() -> None:
+    """In float32 I + W^T W is singular for them: its Cholesky factor does not exist."""
+    one = torch.linspace(10, 50, 5)[:, None]
+    scale, z = torch.full((5,), 1e-3), torch.randn(3, 5)
+    q = DiagonalPlusNormal(torch.zeros(5), scale, one.expand(5, 2), (5,))
+    p = DiagonalPlusNormal(torch.zeros(5).double(), scale.double(), 2**0.5 * one.double(), (5,))
+    torch.testing.assert_close(q.log_prob(z).double(), p.log_prob(z.double()), rtol=1e-4, atol=0)
+    torch.testing.assert_close(q.entropy().double(), p.entropy(), rtol=1e-4, atol=0)
+
+
+def test_a_marginal_keeps_small_pivots_in_single_precision() -> None:
+    """Two values that are nearly equal: the square of the second pivot is 1e-10 beside 1."""
+    q = CholeskyNormal(torch.zeros(3), torch.tensor([[1.0, 0, 0], [1, 1e-5, 0], [0, 0, 1]]), (3,))
+    mask, z = torch.tensor([1.0, 1, 0]), torch.tensor([0.4, 0.4, 9.0])
+    exact = CholeskyNormal(q.loc.double(), q.factor.double(), (3,)).log_prob(z.double(), mask)
+    assert float(q.log_prob(z, mask)) == pytest.approx(float(exact), rel=1e-3)

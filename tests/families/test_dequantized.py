@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
+import lowerbound as lb
 from lowerbound.core.errors import UsageError
-from lowerbound.families import Bernoulli, Beta, Dequantized, FixedNormal, PerDimensionNormal
+from lowerbound.families import Bernoulli, Beta, Dequantized, FixedNormal, Normal, PerDimensionNormal
+from lowerbound.objectives import ELBO
+from lowerbound.recipes.parts import mlp_recipe
 
 LEVELS = 5
 
@@ -83,3 +86,18 @@ def test_it_starts_at_the_data_and_refuses_what_is_no_density() -> None:
         Dequantized((2,), Bernoulli((2,)))
     with pytest.raises(UsageError, match="cannot be dequantised"):
         Dequantized((2,), FixedNormal((3,)))
+
+
+def test_each_sample_has_noise_of_its_own() -> None:
+    """Noise that K samples shared would not be averaged in the bound of many, nor seen in its error."""
+    px = Dequantized((2,), FixedNormal((2,), 0.2), LEVELS)(torch.zeros(50, 3, 2))
+    assert px.log_prob(torch.zeros(3, 2)).unique().numel() == 150
+
+
+def test_a_model_is_scored_alike_each_time() -> None:
+    data = lb.from_arrays(torch.randint(5, (40, 1, 3, 4), dtype=torch.uint8).numpy(), binarize="none")
+    likelihood = Dequantized(data.spec.shape, levels=256)
+    model, _ = mlp_recipe(data.spec, Normal((2,)), ELBO(), (7,), "silu", likelihood).build()
+    first, second = (lb.score(model, data.test, num_samples=3) for _ in range(2))
+    assert torch.equal(first.log_px, second.log_px)
+    assert torch.equal(first.distortion, second.distortion)

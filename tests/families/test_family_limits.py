@@ -130,3 +130,20 @@ def test_it_can_start_at_constant_data(case: Case) -> None:
     assert bool(torch.isfinite(log_px))
     assert float(px.stddev.min()) >= case.floor * (1 - 1e-5)
     torch.testing.assert_close(px.mean, torch.tensor([0.0, 1.0]), rtol=0, atol=case.edge)
+
+
+@every_case
+@pytest.mark.parametrize("size", [5.0, 500.0, 1e4])
+def test_its_own_draws_have_finite_densities_and_gradients_whatever_the_parameters(case: Case, size: float) -> None:
+    """100 random sets of parameters of that size in float32: at draws, with and without their path, and the centre."""
+    family = case.make(case.event((3,)))
+    params = (size * torch.randn(100, *family.params)).requires_grad_()
+    px = family(params)
+    z = px.sample((4,))
+    held = px.log_prob(z)
+    moving, log_q = px.rsample_and_log_prob((4,))
+    for values in (z, held, moving, log_q, px.centre_and_log_prob()[1] if family.support != "binary" else held):
+        assert bool(values.isfinite().all())
+    for log_p in (held, log_q):
+        (gradient,) = torch.autograd.grad(log_p.sum(), params, retain_graph=True)
+        assert bool(gradient.isfinite().all())

@@ -121,3 +121,28 @@ def test_relaxed_priors_and_impossible_arguments() -> None:
         OneHot((4, 1))
     with pytest.raises(UsageError, match="in part"):
         RelaxedCategorical((3,))(torch.zeros(3)).log_prob(torch.full((3,), 1 / 3), torch.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logit", [-40.0, -12.0, 0.0, 3.0, 12.0, 40.0])
+def test_the_mass_beyond_the_numbers_near_an_end_is_that_of_its_cell(logit: float, dtype: torch.dtype) -> None:
+    """P(z > 1 - eps) = sigmoid(l - t logit(1 - eps)); the same below eps."""
+    eps = torch.finfo(dtype).eps
+    q = RelaxedBernoulli((1,), temperature=0.67)(torch.tensor([logit], dtype=dtype))
+    for x, sign in ((1 - eps, 1), (eps, -1)):
+        mass = float(q.log_prob(torch.tensor([x], dtype=dtype))) + math.log(eps)
+        edge = math.log1p(-eps) - math.log(eps)
+        exact = -math.log1p(math.exp(-(sign * logit - 0.67 * edge)))
+        assert mass == pytest.approx(exact, abs=1e-4 if dtype == torch.float32 else 1e-9)
+
+
+def test_a_sure_bit_costs_what_the_prior_says_and_no_less() -> None:
+    """At logits of 20 and more all draws are 1 - eps; the formula's density there gave a rate below 0, and no bound."""
+    p = RelaxedUniform((1,), binary=True)(None, None)
+    rates = []
+    for logit in (3.0, 6.0, 12.0, 20.0, 30.0, 1000.0):
+        z, log_q = RelaxedBernoulli((1,))(torch.full((20_000, 1), logit)).rsample_and_log_prob()
+        rates.append(float((log_q - p.log_prob(z)).mean()))
+    assert rates == sorted(rates)
+    edge = math.log1p(-(2**-23)) + 23 * math.log(2)
+    assert rates[-1] == pytest.approx(math.log1p(math.exp(0.5 * edge)), rel=1e-4)

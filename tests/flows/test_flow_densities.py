@@ -24,7 +24,7 @@ POSTERIORS = {
     "SplineFlow": lambda event: SplineFlow(event, steps=3, hidden=(9,), context=3, bins=5),
 }
 PRIORS = {kind: lambda event, kind=kind: FlowPrior(event, kind, 3, (9,)) for kind in ("realnvp", "maf", "spline")}
-SCORES_ALL = ("MAF", "Radial", "SplineFlow")
+SCORES_ALL = ("IAF", "MAF", "Radial", "SplineFlow")
 every_posterior = pytest.mark.parametrize("name", POSTERIORS)
 
 
@@ -74,7 +74,7 @@ def test_a_density_integrates_to_one_and_draws_have_it(name):
     assert worst > 12
 
 
-@pytest.mark.parametrize("name", ["IAF", "Planar"])
+@pytest.mark.parametrize("name", ["Planar"])
 def test_densities_of_flows_that_score_their_draws_integrate_to_one(name):
     """E_q[r(z) / q(z)] = 1 for a density r that is narrower than q: within 6 standard errors, false-fail rate 1e-8."""
     torch.manual_seed(7)

@@ -12,6 +12,7 @@ from lowerbound.flows import (
     Gate,
     Inverted,
     PlanarFlow,
+    RadialFlow,
     Reorder,
     Spline,
     autoregressive_flow,
@@ -179,3 +180,49 @@ def test_impossible_sizes_are_refused(make_it, says):
 def test_what_has_no_inverse_cannot_be_run_backwards():
     with pytest.raises(Incompatible, match="no formula"):
         Inverted(PlanarFlow(2))
+
+
+@pytest.mark.parametrize(("flow", "context"), [
+    (PlanarFlow(1, 1), [[-5.0, 5.0, 0.0]]),  # u, w, b: the steepest fold, at its crease
+    (RadialFlow(1, 1), [[0.0, 0.0, -40.0]]),  # z0, alpha, beta: all of space drawn to z0, at z0
+])  # fmt: skip
+def test_maps_that_nearly_fold_keep_their_digits_in_single_precision(flow, context):
+    """There the determinant is 1 - 1 in the papers' formulas."""
+    given, x = torch.tensor(context).requires_grad_(), torch.zeros(1, 1)
+    y, log_det = flow(x, given)
+    (gradient,) = torch.autograd.grad(y.sum() + log_det.sum(), given)
+    exact = flow(x.double(), given.double())[1]
+    assert bool(gradient.isfinite().all())
+    torch.testing.assert_close(log_det.double(), exact, rtol=1e-3, atol=0)
+    assert float(log_det.detach()) < -20
+
+
+@pytest.mark.parametrize("family", [IAF, MAF, SplineFlow, Planar, Radial])
+@pytest.mark.parametrize("size", [30.0, 1e4])
+def test_draws_of_wild_parameters_have_finite_densities_and_gradients(family, size):
+    made = family((3,))
+    params = (size * points(100, *made.params).float()).requires_grad_()
+    z, log_q = made(params).rsample_and_log_prob((4,))
+    (gradient,) = torch.autograd.grad(z.sum() + log_q.sum(), params)
+    assert bool(z.isfinite().all())
+    assert bool(log_q.isfinite().all())
+    assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("size", "hidden", "context"), [(5, (17, 11), 3), (1, (4,), 0), (6, (3,), 2), (4, (9, 8, 7), 0), (3, (1,), 2)]
+)
+def test_going_from_dimension_to_dimension_gives_what_a_whole_pass_for_each_would(size, hidden, context):
+    """The inverse uses each weight once; here the network runs from the start for every dimension."""
+    flow = moved(autoregressive_flow(size, Affine(), 1, hidden, context)).flows[0]
+    given = points(B, context) if context else None
+    y = points(K, B, size, seed=3)
+    x, total = y[..., :0], 0.0
+    for d in range(size):
+        filled = torch.cat([x, torch.full((K, B, size - d), 99.0, dtype=y.dtype)], -1)  # later ones must not matter
+        raw = flow._raw(filled, given)[..., d : d + 1, :]
+        value, log_slope = flow.elements.inverse(y[..., d : d + 1], raw)
+        x, total = torch.cat([x, value], -1), total + log_slope[..., 0]
+    found, log_det = flow.inverse(y, given)
+    torch.testing.assert_close(found, x)
+    torch.testing.assert_close(log_det, total)

@@ -9,7 +9,7 @@ from lowerbound.core.errors import Incompatible, ShapeError, UsageError
 from lowerbound.core.model import Conditional, Encoder
 from lowerbound.core.objective import first_step
 from lowerbound.families import Delta, FixedNormal, Normal, SharedNormal
-from lowerbound.groups import Flat
+from lowerbound.groups import Conditioned, Flat
 from lowerbound.networks import MLP
 from lowerbound.objectives import AAE, VAEGAN
 from lowerbound.objectives.critics import Critic, made_loss, real_loss
@@ -135,6 +135,17 @@ def test_no_player_of_a_vae_gan_can_leak_into_another():
     assert untouched(outcome.losses["encoder"], players["likelihood"])
     # The encoder's loss does reach the critic (its features are read): only `inputs=` keeps it from moving it.
     assert not untouched(outcome.losses["encoder"], players["critic"])
+
+
+def test_the_networks_of_a_lower_posterior_move_with_the_encoder():
+    top, low, likelihood = Normal((L,)), Normal((L,)), FixedNormal((D,))
+    below = Conditioned(MLP((H + L,), low.params, ()), low, StandardNormal((L,)), keeps_state=True)
+    encoder = Encoder([MLP((D,), top.params, ()), MLP((D,), (H,), ())])
+    groups = [Flat(top, StandardNormal((L,))), below]
+    model = VAE(encoder, groups, Conditional(MLP((2 * L,), likelihood.params, ()), likelihood))
+    players = {name: {id(p) for p in mine} for name, mine in VAEGAN((D,)).players(model).items()}
+    assert {id(p) for p in below.network.parameters()} <= players["encoder"]
+    assert players["decoder"] == {id(p) for p in model.decoder.parameters()}
 
 
 def test_a_likelihood_without_weights_is_no_player():

@@ -1,13 +1,14 @@
 """Perceptual and SSIM losses: against torchmetrics and by hand, and never as a bound."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from lowerbound import VAE, Batch, load_data, recipes
-from lowerbound.core.errors import ShapeError, UsageError
+from lowerbound import VAE, Batch, from_arrays, load_data, recipes
+from lowerbound.core.errors import Incompatible, ShapeError, UsageError
 from lowerbound.core.model import Conditional, Encoder
 from lowerbound.core.objective import first_step
 from lowerbound.core.record import recorded
@@ -170,6 +171,10 @@ def test_what_does_not_fit_is_refused_when_the_recipe_is_built():
         recipes.ssim_vae(digits, window=5, levels=2)
     with pytest.raises(ShapeError, match=r"expected +images"):
         recipes.ssim_vae(load_data("moons").spec)
+    real = from_arrays(np.random.default_rng(0).normal(size=(20, 1, 9, 9)).astype("float32")).spec
+    with pytest.raises(Incompatible, match="its values are real"):
+        recipes.ssim_vae(real)
+    recipes.perceptual_vae(real)
     for window, levels in ((4, 1), (1, 1), (3, 0), (3, 6)):
         with pytest.raises(UsageError):
             SSIM(window, levels)

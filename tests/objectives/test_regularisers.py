@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from regulariser_parts import B, D, L, batch, gradients, model, outcome, trace
 
+from lowerbound import load_data, recipes
 from lowerbound.core.errors import Incompatible, UsageError
 from lowerbound.core.objective import Objective
 from lowerbound.core.recipe import Training
@@ -115,7 +117,8 @@ def test_what_is_defined_for_one_group_refuses_two(name):
     [
         lambda: FreeBits(-0.1), lambda: FreeBits(per="pixel"), lambda: FreeBits(num_samples=0),
         lambda: Capacity(-1.0), lambda: Capacity(1.0, -2.0), lambda: Capacity(1.0, (1.0, Linear(0.0, -1.0, 5))),
-        lambda: GECO(math.nan), lambda: GECO(decay=1.0), lambda: Lagging(every=0), lambda: Lagging(window=0),
+        lambda: GECO(math.nan), lambda: GECO(gain=math.inf), lambda: GECO(decay=1.0),
+        lambda: Lagging(every=0), lambda: Lagging(window=0),
         lambda: TotalCorrelation(beta=-1.0), lambda: TotalCorrelation(num_samples=0), lambda: FactorVAE((1,)),
         lambda: DIP("iii"), lambda: DIP(lambda_d=-1.0), lambda: MMD(alpha=1.5), lambda: MMD(weight=0.5, alpha=0.0),
         lambda: MMD(kernel="linear"), lambda: MMD(scales=()), lambda: HSIC(-1.0), lambda: HSIC(between="rows"),
@@ -203,6 +206,18 @@ def test_each_group_has_its_own_capacity():
         outcome(Capacity(1.0, (1.0, 2.0, 3.0)), of, given)
 
 
+@pytest.mark.parametrize("size", [100, 1457, 54_000])
+def test_by_default_capacities_have_grown_by_half_of_the_training_whatever_the_size_of_the_data(size):
+    spec = replace(load_data("digits").spec, size=size)
+    for made in (recipes.joint_vae(spec, hidden=(8,)), recipes.disentangled_beta_vae(spec, hidden=(8,))):
+        steps = made.training.epochs * math.ceil(size / made.training.batch_size)
+        assert made.objective.settled == steps // 2
+    assert recipes.joint_vae(spec, hidden=(8,), grown=70).objective.settled == 70
+    assert recipes.joint_vae(spec, hidden=(8,), grown=0).objective.settled == 0
+    assert recipes.disentangled_beta_vae(spec, hidden=(8,), steps=70).objective.settled == 70
+    assert recipes.lagging_vae(spec, hidden=(8,)).objective.window == math.ceil(size / 128)
+
+
 # GECO
 
 
@@ -220,6 +235,39 @@ def test_the_multiplier_is_that_of_a_hand_computation():
         average = constraint if i == 0 else 0.75 * average + 0.25 * constraint
         log_multiplier += 0.2 * average
     assert float(made.multiplier) == pytest.approx(math.exp(log_multiplier), rel=1e-12)
+
+
+def test_without_a_tolerance_it_lies_below_the_distortion_of_the_first_step():
+    of, given, later = model(), batch(weighted=True), batch(3)
+    made, plain = GECO(gain=0.3), outcome(ELBO(), of, given)
+    of_first = given.mean(plain.terms["distortion"]).detach()
+    found = outcome(made, of, given)
+    torch.testing.assert_close(found.terms["above_tolerance"], plain.terms["distortion"] - of_first + 0.3 * D)
+    for one, other in zip(gradients(found.losses["model"], of), gradients(first(ELBO(), of, given), of), strict=True):
+        torch.testing.assert_close(one, other)  # the multiplier is 1, and the tolerance has no gradient
+    with torch.no_grad():
+        made.after_step(found.trace, given)
+        made.after_step(outcome(made, of, later).trace, later)
+    expected = outcome(ELBO(), of, later).terms["distortion"] - of_first + 0.3 * D
+    torch.testing.assert_close(outcome(made, of, later).terms["above_tolerance"], expected)
+    fixed = GECO(float(of_first) / D - 0.3).double()
+    for rows in (given, later):
+        with torch.no_grad():
+            fixed.after_step(outcome(fixed, of, rows).trace, rows)
+    torch.testing.assert_close(made.multiplier, fixed.multiplier)
+
+
+def test_the_tolerance_of_a_row_with_missing_cells_is_that_of_its_observed_ones():
+    of, given = model(), batch(weighted=True)
+    given.mask = (torch.rand(B, D, dtype=torch.float64) < 0.6).double()
+    count, found = given.mask.sum(1), outcome(GECO(0.3), of, given)
+    assert count.unique().numel() > 1
+    torch.testing.assert_close(found.terms["above_tolerance"], found.terms["distortion"] - 0.3 * count)
+    made = GECO(0.3, speed=1.0).double()
+    with torch.no_grad():
+        made.after_step(found.trace, given)
+    each = given.mean(found.terms["distortion"]) / given.mean(count)
+    torch.testing.assert_close(made.multiplier, (each - 0.3).exp().detach())
 
 
 def test_the_multiplier_keeps_within_its_bounds():

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import lowerbound as lb
+from lowerbound.cli.parts import Chosen, with_parts
+from lowerbound.core.compose import composed
 from lowerbound.core.distribution import Distribution
 from lowerbound.core.errors import Incompatible, ShapeError, UsageError
 from lowerbound.core.types import Batch, Lent
-from lowerbound.families import Bernoulli, Normal
+from lowerbound.families import Bernoulli, Normal, OneHot, VonMisesFisher
 from lowerbound.families.mixture import Mixture
 from lowerbound.families.normal import DiagonalNormal
 from lowerbound.priors import ExemplarPrior, LearnedNormal, MixtureOfNormals, VampPrior
@@ -299,6 +301,54 @@ def test_impossible_numbers_are_refused(make):
 def test_a_prior_made_of_posteriors_says_when_it_was_lent_none():
     with pytest.raises(ShapeError, match="lent no posterior"):
         VampPrior((2,), (3,), 4)(None, None)
+
+
+def sphere_recipe(prior):
+    spec = lb.load_data("digits").spec
+    return composed(lb.recipes.vae(spec, latent_dim=3, hidden=(5,)), posterior=VonMisesFisher((3,)), prior=prior)
+
+
+def test_only_a_mixture_of_posteriors_lies_where_they_do():
+    recipe = sphere_recipe(VampPrior((3,), (1, 8, 8), 4, "unit"))
+    assert recipe.groups[0].prior_support == "sphere"
+    for prior in (ExemplarPrior((3,), (1, 8, 8), 4), MixtureOfNormals((3,), 2)):
+        with pytest.raises(Incompatible, match="support of posterior x prior"):
+            sphere_recipe(prior)
+    assert lb.groups.Flat(OneHot((3,)), VampPrior((3,), (1, 8, 8), 4)).prior_discrete
+    assert not lb.groups.Flat(Normal((3,)), VampPrior((3,), (1, 8, 8), 4)).prior_discrete
+
+
+def test_what_hides_in_missing_cells_does_not_enter_a_prior():
+    mask = torch.tensor([[1.0, 0, 1], [0, 1, 1]])
+    x = torch.where(mask.bool(), torch.rand(2, 3), torch.nan)
+    for prior in (
+        VampPrior((2,), (3,), 2),
+        VampPrior((2,), (3,), 2, "unit"),
+        ExemplarPrior((2,), (3,), 2, masked=True),
+    ):
+        with torch.no_grad():
+            prior.start_from(Batch(x, mask=mask))
+        assert bool(prior.inputs.isfinite().all())
+        torch.testing.assert_close(prior.inputs[mask.bool()], x[mask.bool()].clamp(0.02, 0.98), atol=0.021, rtol=0)
+
+
+def test_a_mixture_with_more_components_than_codes_starts_at_them_too():
+    z = 50 + torch.randn(6, 2)
+    prior = MixtureOfNormals((2,), components=9)
+    with torch.no_grad():
+        prior.start_from_codes(z)
+    p = prior(None, None)
+    torch.testing.assert_close(p.mean, z.mean(0), atol=1e-3, rtol=0)
+    assert float(p.log_prob(z).mean().detach()) > -6
+
+
+def test_the_values_of_pseudo_inputs_follow_from_the_data():
+    columns = (lb.Column("a", "numeric", "double"), lb.Column("b", "boolean", "bool"))
+    for support, values, more in (("mixed", "real", {"columns": columns}), ("real", "real", {}), ("unit", "unit", {})):
+        spec = lb.DataSpec("things", (2,), "table", support, 50, **more)
+        recipe = lb.recipes.vae(spec, latent_dim=2, hidden=(4,))
+        made = with_parts(recipe, spec, {"prior": Chosen("vamp", {"pseudo_inputs": 3})})
+        assert made.groups[0].prior_part.values == values == lb.recipes.vamp(spec).groups[0].prior_part.values
 
 
 def test_pseudo_inputs_of_categories_are_refused_by_name():

@@ -61,8 +61,10 @@ def test_buffers_are_the_models_own():
     loop = Loop(made, data(), 0, CPU, "float32")
     loop.model.register_buffer("places", torch.tensor([3, 7, 11]))
     loop.average.module.register_buffer("places", torch.tensor([3, 7, 10]))
+    loop.average.update_parameters(loop.model)  # the first of all is a copy, whatever is averaged
+    loop.model.places.add_(torch.tensor([0, 0, 2]))
     loop.average.update_parameters(loop.model)
-    assert loop.kept.places.tolist() == [3, 7, 11]
+    assert loop.kept.places.tolist() == [3, 7, 13]
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])

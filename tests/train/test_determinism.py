@@ -1,5 +1,6 @@
 """The same seed gives the same bytes, whatever else happens in between."""
 
+import importlib
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from training_parts import SEEN, Ear, Watched, data, hear_every_tick, recipe, weights
 
 from lowerbound import evaluate, fit, recipes
+from lowerbound.core.noise import kept_generators
 
 
 def metrics(folder):
@@ -99,6 +101,22 @@ def test_order_and_binarisation_change_from_epoch_to_epoch():
     first, second = torch.cat(batches[:5]), torch.cat(batches[5:])
     assert first.shape == second.shape == (44, 1, 5, 7)
     assert not torch.equal(first, second)
+
+
+def test_each_step_has_noise_of_its_own(monkeypatch):
+    """Two batches of equal size in one epoch, and the same batch in two epochs, meet different noise."""
+    module = importlib.import_module("lowerbound.train.loop")
+    original, drawn = module.update, []
+
+    def noted(*arguments):
+        with kept_generators():
+            drawn.append(float(torch.rand(())))
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "update", noted)
+    of = data()
+    fit(recipe(of), of, epochs=2, progress=False)
+    assert len(drawn) == len(set(drawn)) == 10
 
 
 def test_a_recipe_builds_the_same_weights_from_the_same_seed_and_keeps_its_own():

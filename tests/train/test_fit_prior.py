@@ -10,10 +10,12 @@ from training_parts import weights
 
 import lowerbound as lb
 from lowerbound import families, priors
-from lowerbound.core.errors import Incompatible, UsageError
+from lowerbound.core.errors import Incompatible, TrainingFailed, UsageError
 from lowerbound.core.noise import seeded
+from lowerbound.core.phases import FitPrior
 from lowerbound.core.types import Batch
 from lowerbound.data.dataset import Data
+from lowerbound.evaluation.integration import log_joint
 from lowerbound.train.fit_prior import fit_prior, prior_score
 
 L = 3
@@ -39,6 +41,11 @@ def trained(name="vae"):
     """Return a short training's model; the tests share it and must not change it."""
     made = getattr(lb.recipes, name)(digits().spec, latent_dim=L, hidden=(24,))
     return lb.fit(made, digits(), epochs=12, lr=1e-2, seed=1, progress=False).model
+
+
+def conditional_prior(size):
+    family = families.Normal((size,))
+    return priors.ConditionalPrior(lb.Conditional(lb.networks.MLP((10,), family.params, hidden=()), family))
 
 
 def rates(model, split="valid"):
@@ -117,8 +124,7 @@ def test_a_plain_autoencoder_gets_a_sampler_and_no_density(name):
     codes = model.encode(digits().train.matching(model.spec).batch(slice(0, 500)).x)
     with torch.no_grad(), seeded(3):
         drawn = fitted.groups[0].prior_part(None, None).sample((500,))
-    if name != "FlowPrior":  # it has no start at the codes
-        torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=float(codes.std()) / 2, rtol=0)
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=float(codes.std()) / 2, rtol=0)
     assert fitted.sample(2, seed=0).shape == (2, 1, 8, 8)
 
 
@@ -126,7 +132,8 @@ def test_the_best_of_several_priors_by_held_out_codes_is_taken():
     model, told = trained("ae"), []
     options = [priors.StandardNormal((L,)), priors.MixtureOfNormals((L,), 8), priors.LearnedNormal((L,))]
     fitted = fit_prior(model, options, digits(), epochs=3, say=told.append)
-    scores = {line.split(":")[0]: float(line.split()[-2]) for line in told}
+    scores = {line.split(":")[0]: float(line.split()[-2]) for line in told[:-1]}
+    assert told[-1] == f"kept: {type(fitted.groups[0].prior_part).__name__}"
     assert list(scores) == ["StandardNormal", "MixtureOfNormals", "LearnedNormal"]
     assert type(fitted.groups[0].prior_part).__name__ == max(scores, key=scores.__getitem__) != "StandardNormal"
     judged = prior_score(fitted, digits().valid.matching(model.spec))
@@ -162,9 +169,8 @@ def test_rows_alone_are_judged_by_themselves_and_exemplars_then_leave_each_out()
 
 
 def test_a_conditional_model_keeps_its_condition():
-    model, family = trained("cvae"), families.Normal((L,))
-    network = lb.networks.MLP((10,), family.params, hidden=())
-    fitted = fit_prior(model, priors.ConditionalPrior(lb.Conditional(network, family)), digits(), epochs=2)
+    model = trained("cvae")
+    fitted = fit_prior(model, conditional_prior(L), digits(), epochs=2)
     assert fitted.conditional
     assert fitted.sample(10, torch.eye(10), seed=1).shape == (10, 1, 8, 8)
     independent = fit_prior(model, priors.LearnedNormal((L,)), digits(), epochs=1)  # a prior that does not read y
@@ -212,12 +218,58 @@ def test_masked_cells_and_row_weights_are_heeded():
     assert all(p.isfinite().all() for p in fitted.parameters())
 
 
+@pytest.mark.parametrize("kind", ["realnvp", "spline"])
+def test_a_flow_starts_at_the_scale_of_the_codes(kind):
+    """Codes of N(40, 9^2), scored before a step moves anything: the normal itself is the best there is."""
+    model, data = constant_posterior(torch.full((2,), 40.0), torch.full((2,), 81.0))
+    fitted = fit_prior(model, priors.FlowPrior((2,), kind, hidden=(8,)), data, epochs=1, lr=1e-9)
+    entropy = -1 - math.log(2 * math.pi * 81)
+    score = prior_score(fitted, data.valid.matching(model.spec))
+    assert score == pytest.approx(entropy, abs=0.3)  # as above, and the fresh flow's own distance from the identity
+    assert [n for n in fitted.state_dict() if n.endswith("loc")] == ["groups.0.prior_part.flow.flows.1.loc"]
+
+
+def test_a_prior_without_a_finite_score_is_left_out(monkeypatch):
+    told, whole = [], priors.LearnedNormal.forward
+
+    def broken(self, y, infer):
+        p = whole(self, y, infer)
+        p.loc = p.loc * torch.nan
+        return p
+
+    monkeypatch.setattr(priors.LearnedNormal, "forward", broken)
+    options = [priors.LearnedNormal((L,)), priors.StandardNormal((L,)), priors.LearnedNormal((L,))]
+    fitted = fit_prior(trained(), options, digits(), epochs=1, say=told.append)
+    assert type(fitted.groups[0].prior_part).__name__ == "StandardNormal"
+    left_out = "left out, as its mean log p(z) is not finite"
+    assert told[0] == f"LearnedNormal 1: {left_out}"
+    assert told[1:] == [told[1], f"LearnedNormal 2: {left_out}", "kept: StandardNormal"]
+    with pytest.raises(TrainingFailed, match="LearnedNormal was not finite"):
+        fit_prior(trained(), options[0], digits(), epochs=1)
+
+
+def test_many_rows_are_judged_by_some_of_all_of_them():
+    """Rows in order of their values: the first 2,000 alone would have a mean of -0.9 and not 0."""
+    x = torch.linspace(-1, 1, 40_000)[:, None].expand(-1, 2).numpy()
+    rows = lb.from_arrays(x, valid_fraction=0.0, test_fraction=0.0, standardize=False).train
+    rows = rows.rows(rows.x[:, 0].argsort())
+    model, _ = lb.recipes.gaussian_vae(rows.spec, latent_dim=1, hidden=()).build()
+    first = model.encoder.networks[0].out
+    with torch.no_grad():
+        first.weight.zero_()
+        first.weight[0, 0] = 1.0
+        first.bias.copy_(torch.tensor([0.0, -14.0]))
+    score = prior_score(model, rows.matching(model.spec), seed=1)
+    assert score == pytest.approx(-0.5 * (math.log(2 * math.pi) + 1 / 3), abs=0.03)  # 9 standard errors
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
         (lambda: (), UsageError, "no prior"),
         (lambda: priors.LearnedNormal((L + 1,)), Incompatible, "codes of another"),
         (lambda: priors.UniformOneHot((L,)), Incompatible, "discrete"),
+        (lambda: conditional_prior(L + 2), Incompatible, "codes of another"),
     ],
 )
 def test_what_cannot_be_the_prior_is_refused(make, error, words):
@@ -236,3 +288,41 @@ def test_a_fitted_model_scores_a_batch_like_any_other():
     trace = fitted(Batch(batch.x), 4)
     assert trace.log_w.shape == (4, 6)
     assert bool(trace.log_w.isfinite().all())
+
+
+def planned(epochs=1):
+    """Return a recipe with a mixture as its prior, and another one to fit afterwards."""
+    made = lb.recipes.gmm_prior_vae(digits().spec, latent_dim=L, hidden=(9,), components=3)
+    return made.replace(after=(FitPrior((priors.MixtureOfNormals((L,), 5),), epochs=epochs),))
+
+
+def test_a_run_that_was_killed_before_its_prior_was_fitted_goes_on_to_that(tmp_path, monkeypatch):
+    whole = lb.fit(planned(), digits(), epochs=2, seed=4, out=tmp_path / "whole", progress=False, report=False)
+
+    def killed(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lowerbound.train.loop.fit_prior", killed)
+    with pytest.raises(KeyboardInterrupt):
+        lb.fit(planned(), digits(), epochs=2, seed=4, out=tmp_path / "cut", progress=False, report=False)
+    monkeypatch.undo()
+    assert len(lb.load(tmp_path / "cut").groups[0].prior_part.logits) == 3
+    run = lb.resume(tmp_path / "cut", digits(), progress=False, report=False)
+    assert weights(run.model) == weights(whole.model) == weights(lb.load(tmp_path / "cut"))
+    with pytest.raises(UsageError, match="has 2 epochs already"):
+        lb.resume(tmp_path / "cut", digits(), progress=False)
+
+
+def test_more_epochs_after_a_fitted_prior_train_the_recipes_own_prior_and_fit_again(tmp_path):
+    lb.fit(planned(), digits(), epochs=1, seed=4, out=tmp_path / "run", progress=False, report=False)
+    run = lb.resume(tmp_path / "run", digits(), epochs=2, progress=False, report=False)
+    assert len(run.model.groups[0].prior_part.logits) == 5
+    assert [row["epoch"] for row in run.history if row["split"] == "valid"] == [2]
+
+
+def test_the_estimated_density_of_two_stages_is_no_exact_integral():
+    model, data = constant_posterior(torch.zeros(2), torch.ones(2))
+    batch = data.test.matching(model.spec).batch(slice(0, 3))
+    fitted = fit_prior(model, priors.TwoStage((2,), hidden=(4,)), data, epochs=1)
+    with pytest.raises(UsageError, match="log p\\(z\\) is an estimate"):
+        log_joint(fitted, batch, torch.zeros(5, 2))

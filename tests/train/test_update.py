@@ -4,13 +4,16 @@ import copy
 
 import pytest
 import torch
-from training_parts import LR, SEEN, Counted, Rivals, data, parts, recipe, take
+from training_parts import LR, SEEN, Counted, Rivals, data, parts, recipe, take, weights
 
 from lowerbound import recipes
 from lowerbound.core.noise import reseed
 from lowerbound.core.recipe import Training
 from lowerbound.objectives import ELBO
 from lowerbound.train.fit import fit
+from lowerbound.train.log import Listeners
+from lowerbound.train.loop import Loop
+from lowerbound.train.run import stoppable
 from lowerbound.train.update import make_optimizers, set_lr
 
 
@@ -97,9 +100,16 @@ def test_the_forward_pass_of_an_objective_changes_no_state():
 
 def test_a_run_with_two_players_is_reproducible_and_moves_both():
     of = data()
-    runs = [fit(recipe(of, Rivals()), of, epochs=2, lr=1e-3, progress=False) for _ in range(2)]
-    states = [run.model.state_dict() for run in runs]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    loops = [Loop(recipe(of, Rivals(), epochs=2, lr=1e-3), of, 0, torch.device("cpu"), "float32") for _ in range(2)]
+    before = [weights(loops[0].model), weights(loops[0].objective)]
+    with stoppable() as stop:
+        for loop in loops:
+            loop.run(stop, None, Listeners([]))
+    after = [[weights(loop.model), weights(loop.objective)] for loop in loops]
+    assert after[0] == after[1]
+    for old, new in zip(before, after[0], strict=True):
+        assert old.keys() == new.keys()
+        assert all(old[name] != new[name] for name in old)
 
 
 @pytest.mark.parametrize(

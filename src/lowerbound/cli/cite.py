@@ -12,12 +12,12 @@ from ..ship.cite import cite
 from ..ship.files import read_json
 from ..train import find_run
 from .mistakes import parse
-from .output import result
+from .output import result, say
 
 
 @dataclass(kw_only=True)
 class Cite:
-    """Print BibTeX of lowerbound and of the papers behind a run's recipe, posterior, prior, likelihood and objective."""
+    """Print BibTeX of lowerbound and of the papers that a run's recipe and its parts stand on."""
 
     name: Annotated[str, tyro.conf.Positional]
     """A run (a path, a name under runs/, or `last`), or a recipe."""
@@ -27,8 +27,9 @@ def command(words: list[str]) -> int:
     """Run `lowerbound cite`."""
     options = parse(Cite, words, "cite")
     if options.name in RECIPES:
-        described = find(options.name)(load_data("digits").spec).describe()
+        result(cite(find(options.name)(load_data("digits").spec).describe()))
+        say(f"next:  lowerbound train {options.name} --data mnist")
     else:
-        described = read_json(find_run(options.name) / "recipe.json")
-    result(cite(described))
+        result(cite(read_json(find_run(options.name) / "recipe.json")))
+        say(f"next:  lowerbound report {options.name}")
     return 0

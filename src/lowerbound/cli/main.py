@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "parts": ("show_parts", "list the parts that train can put into a recipe, or show one"),
     "train": ("train", "train a recipe: lowerbound train vae --data mnist"),
     "resume": ("resume", "go on with a stopped run, or give a finished one more epochs"),
+    "fit-prior": ("fit_prior", "fit another prior to the codes of a run's model"),
     "evaluate": ("evaluate", "ELBO, distortion, rate, NLL and bits/dim of a run"),
     "score": ("score", "nats of each row of data"),
     "sample": ("sample", "draw new examples from a run"),

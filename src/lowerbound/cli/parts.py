@@ -101,7 +101,7 @@ def with_parts(recipe: Recipe, spec: DataSpec, parts: Mapping[Kind, Chosen]) -> 
     with seeded(Stream.WEIGHTS, 0):
         for kind in ("likelihood", "posterior", "prior", "objective"):
             if kind in parts:
-                made[kind] = _make(kind, parts[kind], spec, latent)
+                made[kind] = made_part(kind, parts[kind], spec, latent)
             if kind == "posterior" and isinstance(made.get("posterior"), Family):
                 latent = tuple(made["posterior"].event_shape)
     whole = composed(recipe, **made, spec=spec)
@@ -117,7 +117,8 @@ def as_options(parts: Mapping[Kind, Chosen]) -> dict[str, Any]:
     return named
 
 
-def _make(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...]) -> Any:
+def made_part(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...]) -> Any:
+    """Return the part that was asked for, for a model of these data whose z has the shape `latent`."""
     make = maker(kind, part.name)
     known = {
         "event_shape": spec.shape if kind == "likelihood" else latent,
@@ -125,7 +126,7 @@ def _make(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...]) -> 
         "data_shape": spec.shape,
         "in_shape": spec.shape,
         "num_classes": spec.num_classes,
-        "values": "real" if spec.support == "real" else "unit",
+        "values": "unit" if spec.support in ("binary", "unit") else "real",
         "masked": spec.masked,
     }
     names = inspect.signature(make).parameters

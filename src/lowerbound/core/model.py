@@ -66,7 +66,7 @@ class Family(nn.Module):
     reparameterised = True
     """True if draws carry a gradient (`rsample`); families of discrete values have none."""
     rescorable = True
-    """True if `log_prob` scores any value, and not only what was just drawn (an inverse autoregressive flow)."""
+    """True if `log_prob` scores any value, and not only what was just drawn (a planar flow)."""
     factorised = True
     """True if the dimensions are independent, so that `elements()` splits them."""
     target = "log p(x)"
@@ -173,6 +173,8 @@ class Group(nn.Module, ABC):
     posterior_family: Family
     prior_support: Support = "real"
     prior_discrete = False
+    prior_estimated = False
+    """True if log p(z) is itself an estimate, from below."""
     borrows = False
     """True if the prior is made of posteriors, which `infer` lends it."""
 

@@ -124,6 +124,13 @@ def _borrowed_condition(model: VAE, objective: Objective, spec: DataSpec) -> str
     return "a prior made of posteriors cannot be used with an encoder that reads a condition"
 
 
+def _pseudo_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    parts = [part for g in _groups(model) for part in g.children() if getattr(part, "learns_inputs", False)]
+    if not parts or not any(column.size > 1 for column in spec.modelled):
+        return None
+    return f"a {type(parts[0]).__name__} prior cannot be used on {spec.name}"
+
+
 def _support_of_data(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     family = model.decoder.family
     if contains(family.support, spec.scored_support):
@@ -196,9 +203,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "scores only its draws",
-        "an inverse autoregressive flow knows log q(z) of what it drew; of another z it would take an inverse as slow "
-        "as its dimensions are many",
-        "use a masked autoregressive or coupling flow",
+        "a planar flow has an inverse that no formula gives, so it knows log q(z) of what it drew and of no other z",
+        "use an autoregressive, spline or radial flow",
         _only_own_draws,
     ),
     Rule(
@@ -236,6 +242,12 @@ RULES: tuple[Rule, ...] = (
         "a pseudo-input has no condition of its own",
         "use an unconditional recipe, or another prior",
         _borrowed_condition,
+    ),
+    Rule(
+        "pseudo-inputs x categories",
+        "pseudo-inputs are learned by gradient, and categories have no gradient",
+        "choose columns without categories (--columns), or another prior, such as that of the recipe `exemplar_vae`",
+        _pseudo_categories,
     ),
     Rule(
         "support of data x likelihood",

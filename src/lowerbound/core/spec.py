@@ -68,7 +68,8 @@ class DataSpec:
         name: what the data are called.
         shape: shape of one example, images as (channels, height, width).
         kind: "image", "table" or "points".
-        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1], "real", or "mixed" columns.
+        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1], "count" 0, 1, 2, ..., "real", or "mixed"
+            columns.
         size: number of training examples.
         classes: the labels' names in order, empty without labels.
         binarize: how grey values become 0/1. "auto" leaves it to the likelihood.

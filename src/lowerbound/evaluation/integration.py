@@ -114,6 +114,12 @@ def _check_model(model: VAE) -> None:
     expected = "one continuous latent of 1 or 2 dimensions"
     if len(groups) != 1:
         raise UsageError(f"a ladder of {len(groups)} latent groups cannot be integrated on a grid", expected=expected)
+    if groups[0].prior_estimated:
+        raise UsageError(
+            "a latent whose log p(z) is an estimate cannot be integrated on a grid",
+            expected="a prior with a density of its own",
+            fix="use score, which samples",
+        )
     dims = math.prod(groups[0].posterior_family.event_shape)
     if groups[0].prior_discrete or groups[0].prior_support != "real" or not 1 <= dims <= 2:
         kind = "discrete" if groups[0].prior_discrete else f"of {dims} dimensions"

@@ -34,6 +34,10 @@ class LogitBernoulli(Distribution):
         with torch.no_grad():
             return torch.bernoulli(self.mean.expand(self._extended_shape(Size(sample_shape))))
 
+    def elements(self) -> "LogitBernoulli":
+        """Return one distribution for each pixel."""
+        return LogitBernoulli(self.logits, 0)
+
     def _log_prob_elements(self, value: Tensor) -> Tensor:
         # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l): linear in x
         return value * self.logits - F.softplus(self.logits, threshold=_EXACT_BELOW)

@@ -31,7 +31,10 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 
 class CellwiseBeta(CellwiseDistribution):
-    """p(x) = x^(a - 1) (1 - x)^(b - 1) / B(a, b) on (0, 1) for each cell."""
+    """p(x) = x^(a - 1) (1 - x)^(b - 1) / B(a, b) on (0, 1) for each cell.
+
+    Where a dtype's numbers in (0, 1) end, all mass beyond is drawn, and the density is the mean one of that cell.
+    """
 
     has_rsample = True
     filler = 0.5
@@ -55,8 +58,7 @@ class CellwiseBeta(CellwiseDistribution):
     def rsample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw sigmoid(log g - log h), g ~ Gamma(a), h ~ Gamma(b), with their implicit gradients."""
         logit = self._log_gamma(self.parts[0], sample_shape) - self._log_gamma(self.parts[1], sample_shape)
-        limits = torch.finfo(logit.dtype)
-        return logit.sigmoid().clamp(limits.tiny, 1 - 0.5 * limits.eps)
+        return logit.sigmoid().clamp(*_ends(logit.dtype))
 
     def _log_gamma(self, shape: Tensor, sample_shape: Sizes) -> Tensor:
         """Draw log g, g ~ Gamma(shape): log of Gamma(shape + 1), plus log u / shape, which does not underflow."""
@@ -64,7 +66,16 @@ class CellwiseBeta(CellwiseDistribution):
         return above.log() - self._exponential(sample_shape) / shape
 
     def _log_prob_elements(self, value: Tensor) -> Tensor:
-        return (self.a - 1) * value.log() + (self.b - 1) * torch.log1p(-value) - log_beta(self.a, self.b)
+        low, high = _ends(value.dtype)
+        log_p = (self.a - 1) * value.log() + (self.b - 1) * torch.log1p(-value) - log_beta(self.a, self.b)
+        # int_0^h x^(a - 1) dx / h = h^(a - 1) / a
+        return log_p - torch.where(value <= low, self.a.log(), torch.where(value >= high, self.b.log(), 0.0))
+
+
+def _ends(dtype: torch.dtype) -> tuple[float, float]:
+    """Return the smallest normal number above 0 and the largest below 1."""
+    limits = torch.finfo(dtype)
+    return limits.tiny, 1 - 0.5 * limits.eps
 
 
 @register_kl(CellwiseBeta, CellwiseBeta)

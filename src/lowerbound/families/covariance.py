@@ -82,8 +82,11 @@ class CholeskyNormal(_Correlated):
 
     def _marginal(self, observed: Tensor) -> "CholeskyNormal":
         rows = self.factor * observed[..., None]
-        covariance = rows @ rows.mT + torch.diag_embed((~observed).to(rows.dtype))
-        return CholeskyNormal(self.loc, torch.linalg.cholesky(covariance), self.event_shape)
+        free = torch.diag_embed((~observed).to(rows.dtype)).expand_as(rows)
+        # the triangle of A^T = Q R is the factor of A A^T, whose small pivots squares would lose
+        triangle = torch.linalg.qr(torch.cat([rows, free], -1).mT).R
+        signs = torch.where(triangle.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(rows.dtype)
+        return CholeskyNormal(self.loc, triangle.mT * signs[..., None, :], self.event_shape)
 
     def entropy(self) -> Tensor:
         """The entropy in nats."""
@@ -102,17 +105,22 @@ class DiagonalPlusNormal(_Correlated):
         """The variance of each dimension."""
         return self._shaped(self.scale.square() + self.directions.square().sum(-1))
 
-    def _inner(self) -> tuple[Tensor, Tensor]:
-        """Return W = V / scale and the Cholesky factor of I + W^T W, `[..., R, R]`."""
+    def _parted(self) -> tuple[Tensor, Tensor]:
+        """Return Q `[..., D + R, R]` and R of the matrix W over I, W = V / scale: R^T R = I + W^T W.
+
+        A Cholesky factor of I + W^T W would need its digits, of which squares of a large W leave none.
+        """
         scaled = self.directions / self.scale[..., None]
         one = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
-        return scaled, torch.linalg.cholesky(one + scaled.mT @ scaled)
+        return torch.linalg.qr(torch.cat([scaled, one.expand(*scaled.shape[:-2], *one.shape)], -2))
+
+    def _log_det(self, triangle: Tensor) -> Tensor:
+        return 2 * (triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1) + self.scale.log().sum(-1))
 
     @property
     def log_det(self) -> Tensor:
         """Log of the determinant of the covariance: log|I + W^T W| + sum log scale^2."""
-        _, inner = self._inner()
-        return 2 * (inner.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.scale.log().sum(-1))
+        return self._log_det(self._parted()[1])
 
     def rsample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw loc + scale eps + V eps', eps, eps' ~ N(0, I): a path for the gradient."""
@@ -121,14 +129,11 @@ class DiagonalPlusNormal(_Correlated):
         return self._shaped(self.loc + own + common)
 
     def _log_prob(self, apart: Tensor) -> Tensor:
-        # u^T (I + W W^T)^-1 u = |u - W y|^2 + |y|^2 with y = (I + W^T W)^-1 W^T u: a sum of squares loses no digits
-        scaled, inner = self._inner()
-        u = apart / self.scale
-        y = solved(inner.mT, solved(inner, (scaled.mT @ u[..., None])[..., 0]), upper=True)
-        rest = u - (scaled @ y[..., None])[..., 0]
-        square = rest.square().sum(-1) + y.square().sum(-1)
-        log_det = 2 * (inner.diagonal(dim1=-2, dim2=-1).log().sum(-1) + self.scale.log().sum(-1))
-        return -0.5 * (square + log_det + apart.shape[-1] * LOG_2PI)
+        # u^T (I + W W^T)^-1 u = min_y |u - W y|^2 + |y|^2, what Q leaves of (u, 0): a sum of squares loses no digits
+        across, triangle = self._parted()
+        u = F.pad(apart / self.scale, (0, triangle.shape[-1]))[..., None]
+        square = (u - across @ (across.mT @ u)).square().sum((-2, -1))
+        return -0.5 * (square + self._log_det(triangle) + apart.shape[-1] * LOG_2PI)
 
     def _marginal(self, observed: Tensor) -> "DiagonalPlusNormal":
         scale = torch.where(observed, self.scale, 1.0)
@@ -139,9 +144,9 @@ class DiagonalPlusNormal(_Correlated):
         return 0.5 * (self.log_det + self.loc.shape[-1] * (1 + LOG_2PI))
 
 
-def solved(triangle: Tensor, right: Tensor, *, upper: bool = False) -> Tensor:
-    """Return triangle^-1 right for vectors `[..., D]`, leading axes broadcast."""
-    return torch.linalg.solve_triangular(triangle, right[..., None], upper=upper)[..., 0]
+def solved(triangle: Tensor, right: Tensor) -> Tensor:
+    """Return triangle^-1 right of a lower triangle for vectors `[..., D]`, leading axes broadcast."""
+    return torch.linalg.solve_triangular(triangle, right[..., None], upper=False)[..., 0]
 
 
 def _kl_to_diagonal(q: CholeskyNormal | DiagonalPlusNormal, p: DiagonalNormal) -> Tensor:
@@ -186,7 +191,9 @@ class FullNormal(_CorrelatedFamily):
     r"""N(mu, L L^T) with mu and the lower triangular L from a network; softplus keeps the diagonal of L positive.
 
     Kingma & Welling 2019, "An Introduction to Variational Autoencoders", arXiv 1906.02691, sec. 2.5.1: as a posterior
-    z = mu + L eps, log q(z|x) = -|eps|^2/2 - D/2 log 2 pi - sum log L_dd. A masked cell is integrated out exactly.
+    z = mu + L eps, log q(z|x) = -|eps|^2/2 - D/2 log 2 pi - sum log L_dd. Below the diagonal L_dj = L_dd h_dj / D:
+    with the network's h itself, the inverse of L would grow exponentially with D. A masked cell is integrated out
+    exactly.
 
     Args:
         event_shape: shape of one event, of D values in all.
@@ -223,7 +230,8 @@ class FullNormal(_CorrelatedFamily):
         """Return N(mu, L L^T), params `[..., D + D + D (D - 1) / 2]`."""
         loc, raw, below = wide(params).split([self.size, self.size, self.params[0] - 2 * self.size], -1)
         lower = F.pad(below, (1, 0)).index_select(-1, self.entries).unflatten(-1, (self.size, self.size))
-        factor = lower + torch.diag_embed(F.softplus(raw) + self.floor)
+        diagonal = F.softplus(raw) + self.floor
+        factor = diagonal[..., None] * (lower / self.size) + torch.diag_embed(diagonal)
         return CholeskyNormal(loc, factor, self.event_shape)
 
 

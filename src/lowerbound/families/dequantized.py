@@ -21,9 +21,14 @@ class DequantizedDensity(Distribution):
         super().__init__(inside.batch_shape, inside.event_shape)
 
     def log_prob(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One draw of u in log p((k + u) / n) - D log n, in nats: in expectation a lower bound on log P(value)."""
+        """One draw of u in log p((k + u) / n) - D log n, in nats: in expectation a lower bound on log P(value).
+
+        Each of K samples gets a u of its own, so that each p((k + u) / n) n^-D is an unbiased estimate of P(value): the
+        log of their weighted average is a bound that K brings nearer, with an error that shows between samples.
+        """
         dims = len(self.event_shape)
-        number = (value * (self.levels - 1)).round()
+        shape = torch.broadcast_shapes(value.shape, self._extended_shape())
+        number = (value * (self.levels - 1)).round().expand(shape)
         noisy = (number + torch.rand_like(number)) / self.levels
         cells = torch.ones_like(value[(0,) * (value.ndim - dims)]) if mask is None else mask.to(value.dtype)
         return self.inside.log_prob(noisy, mask) - self._sum_events(cells) * math.log(self.levels)
@@ -58,8 +63,8 @@ class Dequantized(Family):
     r"""A density as a likelihood of n levels, by uniform noise: log P(x) >= E_u log p((k + u) / n) - D log n.
 
     k = (n - 1) x is the level's number and P(x) the integral of p over its cell of side 1/n (Uria et al. 2013,
-    arXiv 1306.0186; Theis et al. 2016, arXiv 1511.01844, sec. 3.1). Each call of `log_prob` draws u once: its
-    expectation is a bound, which is exact where p is constant within cells.
+    arXiv 1306.0186; Theis et al. 2016, arXiv 1511.01844, sec. 3.1). Each call of `log_prob` draws a u for each row and
+    sample: its expectation is a bound, which is exact where p is constant within cells.
 
     Args:
         event_shape: shape of one example.

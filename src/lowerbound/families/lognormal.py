@@ -9,6 +9,7 @@ from ..core.record import recorded
 from .cellwise import HALF_LOG_2PI, CellwiseDistribution, CellwiseFamily, bent, check_positive
 
 LOG_SIGMA_RANGE = (-60.0, 20.0)
+_REACH = 80.0
 
 
 class CellwiseLogNormal(CellwiseDistribution):
@@ -30,11 +31,18 @@ class CellwiseLogNormal(CellwiseDistribution):
     @property
     def variance(self) -> Tensor:
         """(exp(scale^2) - 1) mean^2."""
-        return torch.expm1(self.parts[1].square()) * self.mean.square()
+        loc, square = self.parts[0], self.parts[1].square()
+        return torch.exp(2 * (loc + square)) * -torch.expm1(-square)
+
+    @property
+    def centre(self) -> Tensor:
+        """The mean, kept between exp(-80) and exp(80)."""
+        loc, scale = self.parts
+        return torch.exp((loc + 0.5 * scale.square()).clamp(-_REACH, _REACH))
 
     def rsample(self, sample_shape: Sizes = ()) -> Tensor:
-        """Draw exp(loc + scale * eps), eps ~ N(0, I)."""
-        return torch.exp(self.loc + self.scale * self._normal(sample_shape))
+        """Draw exp(loc + scale * eps), eps ~ N(0, I), kept between exp(-80) and exp(80), which fit float32."""
+        return torch.exp((self.loc + self.scale * self._normal(sample_shape)).clamp(-_REACH, _REACH))
 
     def _log_prob_elements(self, value: Tensor) -> Tensor:
         log_value = value.log()

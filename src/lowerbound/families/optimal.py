@@ -56,7 +56,8 @@ class OptimalNormal(Family, Stateful):
         weight = torch.ones_like(batch.x) if batch.mask is None else batch.mask.to(square)
         if batch.weight is not None:
             weight = weight * batch.weight.reshape(-1, *([1] * len(self.event_shape)))
-        error = (torch.where(weight > 0, square, 0.0).mean(0) * weight).sum() / weight.sum()
+        share = trace.log_share.softmax(0)[(..., *[None] * len(self.event_shape))]
+        error = (share * torch.where(weight > 0, square, 0.0) * weight).sum() / weight.sum()
         known = torch.where(weight.sum() > 0, error, self.mean_square)  # a batch of no observed cells says nothing
         self.mean_square.lerp_(known.to(self.mean_square), 1 - self.decay)
 

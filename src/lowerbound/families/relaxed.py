@@ -58,7 +58,12 @@ class Concrete(Distribution):
 
 
 class BinaryConcrete(Distribution):
-    """Independent values of (0, 1): sigmoid((logits + logistic noise) / temperature)."""
+    """Independent values of (0, 1): sigmoid((logits + logistic noise) / temperature).
+
+    The numbers of a dtype end at 1 - eps, so that all mass beyond is drawn there (and that below eps at eps): within
+    eps of 0 and 1 the density is the mean one of that cell. The formula's would call a draw at the end rare, and an
+    ELBO of it would be no bound.
+    """
 
     has_rsample = True
     filler = 0.5
@@ -88,10 +93,14 @@ class BinaryConcrete(Distribution):
 
     def _log_prob_elements(self, value: Tensor) -> Tensor:
         # y = logit(z) is logistic: log p(y) = log t + d - 2 softplus(d), d = logits - t y; and dy/dz = 1 / (z (1 - z))
-        y = torch.log(value) - torch.log1p(-value)
+        eps = torch.finfo(value.dtype).eps
+        inside = value.clamp(eps, 1 - eps)
+        y = torch.log(inside) - torch.log1p(-inside)
         apart = self.logits - self.temperature * y
         jacobian = F.softplus(-y) + F.softplus(y)
-        return math.log(self.temperature) + apart - 2 * F.softplus(apart) + jacobian
+        log_p = math.log(self.temperature) + apart - 2 * F.softplus(apart) + jacobian
+        beyond = F.logsigmoid(torch.where(value < 0.5, -apart, apart)) - math.log(eps)
+        return torch.where((value <= eps) | (value >= 1 - eps), beyond, log_p)
 
     def elements(self) -> "BinaryConcrete":
         """Return one distribution for each dimension."""

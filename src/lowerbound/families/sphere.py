@@ -31,6 +31,7 @@ def log_sphere_area(size: int) -> float:
 
 
 @cache
+@torch.compiler.assume_constant_result
 def _expansion(order: float) -> tuple[list[float], list[float]]:
     """Return the coefficients of sum_k U_k(t) / order^k in powers of t, and of its derivative, highest first.
 
@@ -204,6 +205,7 @@ def _gauss_legendre(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @cache
+@torch.compiler.assume_constant_result
 def _legendre() -> tuple[list[float], list[float]]:
     """Newton's iteration for the roots of the Legendre polynomial, mapped to (0, 1)."""
     nodes, weights = [], []

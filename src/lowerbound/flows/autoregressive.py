@@ -1,5 +1,7 @@
 """Autoregressive flows: the map of each dimension depends on the dimensions before it."""
 
+from bisect import bisect_left
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,34 +16,43 @@ class MaskedLinear(nn.Module):
 
     Args:
         before: degree of each input.
-        after: degree of each output; it reads the inputs of no higher degree.
+        after: degree of each output, in order; it reads the inputs of no higher degree.
     """
 
     mask: Tensor
 
-    def __init__(self, before: Tensor, after: Tensor) -> None:
+    def __init__(self, before: list[int], after: list[int]) -> None:
         super().__init__()
         self.linear = nn.Linear(len(before), len(after))
-        self.register_buffer("mask", before <= after[:, None], persistent=False)
+        self.register_buffer("mask", torch.tensor(before) <= torch.tensor(after)[:, None], persistent=False)
+        self.degrees = after
+
+    def weight(self) -> Tensor:
+        """Return the weights that are left."""
+        return self.linear.weight * self.mask
+
+    def place(self, degree: int) -> int:
+        """Return the place of the first output of this degree or a higher one; outputs are sorted by degree."""
+        return bisect_left(self.degrees, degree)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product with the weights that are left, and the bias."""
-        return F.linear(x, self.linear.weight * self.mask, self.linear.bias)
+        return F.linear(x, self.weight(), self.linear.bias)
 
 
 def masked_network(size: int, context: int, count: int, hidden: tuple[int, ...]) -> nn.Sequential:
     """Return a network of (x, context) whose outputs `[size * count]` for dimension d read x_1 .. x_{d-1} alone.
 
     Germain et al. 2015, arXiv 1502.03509, eq. 8-9: a unit of degree g reads what has no higher degree; x_d has degree
-    d, the context 0, hidden units take 0 .. D - 1 in turn, and what dimension d is given has degree d - 1.
+    d, the context 0, hidden units have degrees 0 .. D - 1 in order, and what dimension d is given has degree d - 1.
     """
-    degrees = torch.cat([torch.arange(1, size + 1), torch.zeros(context, dtype=torch.long)])
+    degrees = [*range(1, size + 1), *[0] * context]
     layers: list[nn.Module] = []
     for width in hidden:
-        after = torch.arange(width) % size
+        after = sorted(unit % size for unit in range(width))
         layers += [MaskedLinear(degrees, after), nn.SiLU()]
         degrees = after
-    last = MaskedLinear(degrees, torch.arange(size).repeat_interleave(count))
+    last = MaskedLinear(degrees, sorted([*range(size)] * count))
     with torch.no_grad():
         last.linear.weight.mul_(START)
         last.linear.bias.zero_()
@@ -52,8 +63,8 @@ class Autoregressive(Flow):
     r"""y_d = f(x_d; theta_d(x_1, ..., x_{d-1}, context)), with all theta from one masked network.
 
     Germain et al. 2015 (MADE), arXiv 1502.03509. Forward is one pass of the network: the step of an inverse
-    autoregressive flow (Kingma et al. 2016, arXiv 1606.04934, sec. 3). The inverse takes D passes, one for each
-    dimension. Backwards it is the step of a masked autoregressive flow (Papamakarios et al. 2017, arXiv 1705.07057).
+    autoregressive flow (Kingma et al. 2016, arXiv 1606.04934, sec. 3). The inverse goes from dimension to dimension.
+    Backwards it is the step of a masked autoregressive flow (Papamakarios et al. 2017, arXiv 1705.07057).
 
     Args:
         size: number of dimensions D.
@@ -79,14 +90,51 @@ class Autoregressive(Flow):
         return y, log_slope.sum(-1)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return x and the log-determinant, by one pass of the network for each dimension."""
+        """Return x and the log-determinant, dimension by dimension; each weight of the network is used once.
+
+        A unit of degree g reads x_1 .. x_g alone, so it is computed when these are known and not again: all dimensions
+        together cost about one pass.
+        """
+        layers = self._layers()
+        weights = [layer.weight() for layer in layers]
+        waiting = self._from_context(y, context)
         x, total = y[..., :0], y.new_zeros(())
         for d in range(self.size):
-            raw = self._raw(F.pad(x, (0, self.size - d)), context)[..., d : d + 1, :]
+            raw, waiting = self._advance(x, waiting, weights, layers)
             value, log_slope = self.elements.inverse(y[..., d : d + 1], raw)
             x = torch.cat([x.expand(*value.shape[:-1], d), value], -1)
             total = total + log_slope[..., 0]
         return x, total
+
+    def _from_context(self, x: Tensor, context: Tensor | None) -> list[Tensor]:
+        """Return, for each layer, what its units are given so far: the bias, and in the first the context's share."""
+        given = x.new_ones(1) if not self.reads or context is None else context
+        first, *others = self._layers()
+        return [F.linear(given, first.weight()[:, self.size :], first.linear.bias), *(o.linear.bias for o in others)]
+
+    def _advance(
+        self, x: Tensor, waiting: list[Tensor], weights: list[Tensor], layers: list[MaskedLinear]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Compute in all layers the units whose degree is the number of dimensions known, x `[..., degree]`.
+
+        Returns:
+            what the next dimension is given, `[..., 1, count]`, and what the units of higher degrees are given so far.
+        """
+        degree, later, units = x.shape[-1], [], x
+        for i, (layer, weight, so_far) in enumerate(zip(layers, weights, waiting, strict=True)):
+            start, stop = layer.place(degree), layer.place(degree + 1)
+            if i == 0:
+                new = so_far[..., : stop - start] + F.linear(x, weight[start:stop, :degree])
+            else:
+                columns = slice(layers[i - 1].place(degree), layers[i - 1].place(degree + 1))
+                so_far = so_far + F.linear(units, weight[start:, columns])
+                new = so_far[..., : stop - start].clone()  # a copy, so that the rest is not kept for the gradient
+            later.append(so_far[..., stop - start :])
+            units = F.silu(new) if i + 1 < len(layers) else new
+        return units.unflatten(-1, (1, self.elements.count)), later
+
+    def _layers(self) -> list[MaskedLinear]:
+        return [layer for layer in self.network if isinstance(layer, MaskedLinear)]
 
     def _raw(self, x: Tensor, context: Tensor | None) -> Tensor:
         given = x.new_ones(1) if not self.reads or context is None else context

@@ -44,16 +44,12 @@ class Flowed(Distribution):
         base: distribution of e, which must have a mean and a variance.
         flow: f, over the event's dimensions as one vector.
         context: what f reads, `[*batch, C]`.
-        rescorable: False if the inverse takes as many passes as there are dimensions, so that it is refused.
     """
 
     has_rsample = True
 
-    def __init__(
-        self, base: Distribution, flow: Flow, context: Tensor | None = None, *, rescorable: bool = True
-    ) -> None:
+    def __init__(self, base: Distribution, flow: Flow, context: Tensor | None = None) -> None:
         self.base, self.flow, self.context = base, flow, context
-        self.rescorable = rescorable and flow.invertible
         super().__init__(base.batch_shape, base.event_shape)
 
     def rsample(self, sample_shape: Sizes = ()) -> Tensor:
@@ -72,15 +68,15 @@ class Flowed(Distribution):
         """Return log q(value) in nats, by the inverse of f.
 
         Raises:
-            Incompatible: if the inverse of f has no formula or takes too long, or some cells are masked.
+            Incompatible: if the inverse of f has no formula, or some cells are masked.
         """
         if mask is not None:
             raise Incompatible("a flow cannot leave out masked cells: its marginal densities have no formula")
-        if not self.rescorable:
+        if not self.flow.invertible:
             raise Incompatible(
-                "this flow knows log q(z) only of what it draws: its inverse has no formula, or a slow one",
+                "this flow knows log q(z) only of what it draws: its inverse has no formula",
                 expected="the z that rsample_and_log_prob returns, with their density",
-                fix="use a masked autoregressive, spline or radial posterior",
+                fix="use an autoregressive, spline or radial posterior",
             )
         noise, log_det = self.flow.inverse(self._flat(value), self.context)
         return self.base.log_prob(self._event(noise)) + log_det

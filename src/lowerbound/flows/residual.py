@@ -45,11 +45,12 @@ class PlanarFlow(Flow):
         for own in context.unflatten(-1, (self.steps, -1)).unbind(-2):
             u, w, b = own.split([self.size, self.size, 1], -1)
             along = (w * u).sum(-1, keepdim=True)
-            target = F.softplus(along + SHIFT) - 1
-            u = u + (target - along) * w / (w.square().sum(-1, keepdim=True) + TINY)
+            steepest = F.softplus(along + SHIFT).clamp_min(torch.finfo(x.dtype).tiny)  # 1 + m(w^T u)
+            u = u + (steepest - 1 - along) * w / (w.square().sum(-1, keepdim=True) + TINY)
             height = torch.tanh((w * x).sum(-1, keepdim=True) + b)
             x = x + u * height
-            total = total + torch.log1p(target * (1 - height.square()))[..., 0]
+            square = height.square()
+            total = total + torch.log(square + steepest * (1 - square))[..., 0]
         return x, total
 
 
@@ -75,36 +76,39 @@ class RadialFlow(Flow):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the image of x and the log-determinant."""
         total = x.new_zeros(())
-        for centre, alpha, beta in self._read(context):
+        for centre, alpha, slope in self._read(context):
             away = x - centre
             radius = _length(away)
-            total = total + self._log_det(radius, alpha, beta)
-            x = centre + away * (1 + beta / (alpha + radius))
+            total = total + self._log_det(radius, alpha, slope)
+            x = centre + away * ((radius + slope) / (radius + alpha))
         return x, total
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the x whose image y is, and the log-determinant."""
         total = y.new_zeros(())
-        for centre, alpha, beta in reversed(self._read(context)):
+        for centre, alpha, slope in reversed(self._read(context)):
             away = y - centre
             reached = _length(away)
-            middle = alpha + beta - reached  # r^2 + middle r - alpha reached = 0
+            middle = slope - reached  # r^2 + middle r - alpha reached = 0
             sum_ = middle.abs() + (middle.square() + 4 * alpha * reached).sqrt()
             radius = torch.where(middle >= 0, 2 * alpha * reached / sum_, sum_ / 2)
-            total = total - self._log_det(radius, alpha, beta)
-            y = centre + away / (1 + beta / (alpha + radius))
+            total = total - self._log_det(radius, alpha, slope)
+            y = centre + away * ((radius + alpha) / (radius + slope))
         return y, total
 
     def _read(self, context: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return z0, alpha and alpha + beta > 0 of each step."""
         assert context is not None, "a radial flow reads all its parameters from the context"
         read = []
         for own in context.unflatten(-1, (self.steps, -1)).unbind(-2):
             centre, raw_alpha, raw_beta = own.split([self.size, 1, 1], -1)
-            alpha = F.softplus(raw_alpha)
-            read.append((centre, alpha, F.softplus(raw_beta) - alpha))
+            tiny = torch.finfo(own.dtype).tiny
+            read.append((centre, *(F.softplus(raw).clamp_min(tiny) for raw in (raw_alpha, raw_beta))))
         return read
 
-    def _log_det(self, radius: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        across = torch.log1p(beta / (alpha + radius))
-        along = torch.log1p(beta * alpha / (alpha + radius).square())
+    def _log_det(self, radius: Tensor, alpha: Tensor, slope: Tensor) -> Tensor:
+        # 1 + beta h and 1 + beta h + beta h' r as sums of positive terms: beta near -alpha leaves no digits of 1 - 1
+        bottom = torch.log(radius + alpha)
+        across = torch.log(radius + slope) - bottom
+        along = torch.log(radius.square() + alpha * (2 * radius + slope)) - 2 * bottom
         return ((self.size - 1) * across + along)[..., 0]

@@ -15,8 +15,8 @@ class Prior(Protocol):
     """A module whose call returns a distribution of z; `infer` lends it the posterior."""
 
     @property
-    def support(self) -> Support:
-        """Where z may lie."""
+    def support(self) -> Support | None:
+        """Where z may lie; None: where the posteriors do that it is a mixture of."""
         ...
 
     def __call__(self, y: Tensor | None, infer: Infer | None) -> Distribution:
@@ -25,7 +25,7 @@ class Prior(Protocol):
 
 
 def borrows(prior: Prior) -> bool:
-    """Return whether a prior is made of posteriors, so that z lies where they do."""
+    """Return whether a prior reads posteriors, of pseudo-inputs or of examples."""
     return bool(getattr(prior, "borrows", False))
 
 
@@ -36,8 +36,10 @@ class GroupWithPrior(Group):
         super().__init__()
         self.posterior_family, self.prior_part = posterior_family, prior_part
         self.borrows = borrows(prior_part)
-        self.prior_support = posterior_family.support if self.borrows else prior_part.support
-        self.prior_discrete = bool(getattr(prior_part, "discrete", False))
+        mixes = prior_part.support is None
+        self.prior_estimated = bool(getattr(prior_part, "bound", False))
+        self.prior_support = prior_part.support or posterior_family.support
+        self.prior_discrete = posterior_family.discrete if mixes else bool(getattr(prior_part, "discrete", False))
 
 
 @recorded

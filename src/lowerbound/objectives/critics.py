@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.distribution import wide
 from ..core.errors import ShapeError, UsageError
 from ..core.model import VAE
 
@@ -63,11 +64,15 @@ class Critic(nn.Module):
                 expected=f"{self.shape} for each example",
                 fix="build the objective with the shape of what its critic reads",
             )
-        return self.body(value)
+        return wide(self.body(value))
+
+    def log_odds(self, features: Tensor) -> Tensor:
+        """Return the log-odds `[N]` that the values with these features are real ones."""
+        return wide(self.head(features))[..., 0]
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the log-odds `[N]` that each value `[N, *shape]` is a real one."""
-        return self.head(self.features(value))[..., 0]
+        return self.log_odds(self.features(value))
 
 
 def real_loss(logits: Tensor) -> Tensor:

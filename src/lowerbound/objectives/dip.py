@@ -20,7 +20,8 @@ class DIP(Objective):
 
     kind "i": C = Cov_x[mu(x)], the covariance of posterior means; kind "ii": C = Cov_x[mu(x)] +
     E_x[diag sigma^2(x)], that of z. C is the batch's, divided by its size, so examples influence each
-    other; its squares are biased upwards by O(1/B). Both weights 0 give the ELBO.
+    other; its squares are biased upwards by O(1/B). Both weights 0 give the ELBO. Locatello et al. 2019, arXiv
+    1811.12359, take lambda_d = 10 lambda_od for kind "i" and lambda_d = lambda_od for "ii".
 
     Args:
         kind: "i" or "ii".
@@ -30,7 +31,7 @@ class DIP(Objective):
     Raises:
         UsageError: if there is no such kind, or a weight is negative.
 
-    >>> DIP("i").lambda_d
+    >>> DIP("i", lambda_d=100.0).lambda_d
     100.0
     """
 
@@ -39,7 +40,7 @@ class DIP(Objective):
     monitor = "penalized"
     maximize = False
 
-    def __init__(self, kind: Literal["i", "ii"] = "ii", lambda_od: float = 10.0, lambda_d: float = 100.0) -> None:
+    def __init__(self, kind: Literal["i", "ii"] = "ii", lambda_od: float = 10.0, lambda_d: float = 10.0) -> None:
         super().__init__()
         if kind not in ("i", "ii"):
             raise UsageError(f"there is no DIP-VAE {kind!r}", expected="i or ii")
@@ -64,5 +65,6 @@ class DIP(Objective):
         assert q is not None, "a trace of data has a posterior"
         share, mean, variance = shares(batch)[:, None], q.mean.flatten(1), q.variance.flatten(1)
         centred = mean - (share * mean).sum(0)
-        covariance = (share * centred).mT @ centred
+        with torch.autocast(centred.device.type, enabled=False):
+            covariance = (share * centred).mT @ centred
         return covariance + torch.diag((share * variance).sum(0)) if self.kind == "ii" else covariance

@@ -33,7 +33,9 @@ class Hamiltonian(Objective):
         num_samples: samples of q for each example; the bound is averaged over them.
         step_size: size at which the learned steps start.
         largest_step: no step becomes larger: leapfrog steps diverge beyond twice the posterior's standard deviation.
-        tempering: True learns beta_0 below 1; False leaves it 1.
+        tempering: True learns beta_0 below 1; False leaves it 1, and then no step gains more than its own error, as
+            the energy -log p(x, z_t) - log N(rho_t; 0, I) is conserved.
+        start_heat: 1 / sqrt(beta_0) at the start, above 1. Hot momenta cost more than they gain where q is good.
         step_shape: shape of the step size: () is one for all dimensions, that of z is one for each.
 
     Raises:
@@ -52,6 +54,7 @@ class Hamiltonian(Objective):
         step_size: float = 0.05,
         largest_step: float = 0.5,
         step_shape: tuple[int, ...] = (),
+        start_heat: float = 1.05,
         *,
         tempering: bool = True,
     ) -> None:
@@ -60,10 +63,13 @@ class Hamiltonian(Objective):
             raise UsageError(f"the number of steps cannot be {num_steps}", expected="a whole number, 0 or more")
         if not 0 < step_size < largest_step < math.inf:
             raise UsageError(f"the step size cannot be {step_size}", expected=f"above 0 and below {largest_step}")
+        if not 1 < start_heat < math.inf:
+            raise UsageError(f"the heat cannot start at {start_heat}", expected="a finite number above 1")
         self.num_steps, self.num_samples, self.largest_step = num_steps, whole(num_samples), largest_step
         start = math.log(step_size / (largest_step - step_size))
         self.raw_step = nn.Parameter(torch.full(tuple(step_shape), start))
-        self.raw_heat = nn.Parameter(torch.zeros(())) if tempering else None
+        raw_heat = start_heat - 1 + math.log(-math.expm1(1 - start_heat))  # softplus of it is start_heat - 1
+        self.raw_heat = nn.Parameter(torch.tensor(raw_heat)) if tempering else None
 
     def players(self, model: VAE) -> dict[str, list[nn.Parameter]]:
         """Return the model with the step sizes and the temperature."""

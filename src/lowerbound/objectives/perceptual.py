@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..core.distribution import wide
 from ..core.record import recorded
 from .distances import DistanceObjective
 
@@ -50,7 +51,7 @@ class Perceptual(DistanceObjective):
 
 
 def _layers(features: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    return [features] if isinstance(features, Tensor) else list(features)
+    return [wide(f) for f in ([features] if isinstance(features, Tensor) else features)]
 
 
 def _frozen(module: nn.Module) -> nn.Module:

@@ -4,9 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.distribution import wide
-from ..core.errors import ShapeError, UsageError
+from ..core.distribution import contains, wide
+from ..core.errors import Incompatible, ShapeError, UsageError
+from ..core.model import VAE
+from ..core.objective import Outcome
 from ..core.record import recorded
+from ..core.types import Batch
 from .distances import DistanceObjective
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -47,6 +50,18 @@ class SSIM(DistanceObjective):
         if levels not in range(1, len(SCALE_WEIGHTS) + 1):
             raise UsageError(f"the number of levels cannot be {levels}", expected=f"1 to {len(SCALE_WEIGHTS)}")
         self.window, self.levels = window, levels
+
+    def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
+        """Return the loss weight * distance + rate, as the term `ssim_loss` too; missing cells count as equal."""
+        self._check(tuple(batch.x.shape[1:]))
+        if model.spec is not None and not contains("unit", model.spec.support):
+            raise Incompatible(
+                f"SSIM cannot be used on {model.spec.name}: its values are {model.spec.support}",
+                where="SSIM",
+                expected="values in [0, 1], for which its constants are made",
+                fix="scale the images to [0, 1], or use an objective with a likelihood",
+            )
+        return super().forward(model, batch, step)
 
     def distance(self, x: Tensor, mean: Tensor) -> Tensor:
         """Return D (1 - SSIM), `[B]`, between 0 and 2 D."""

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from ..core.errors import UsageError
 from ..core.model import VAE, Group
-from ..core.objective import Objective, Outcome
+from ..core.objective import Objective, Outcome, inference_parameters
 from ..core.record import recorded
 from ..core.types import Batch
 from ..core.walk import from_prior, walk
@@ -62,8 +62,7 @@ class VAEGAN(Objective):
 
     def players(self, model: VAE) -> dict[str, list[nn.Parameter]]:
         """Return encoder (posteriors included), decoder (priors included), critic, and a learned likelihood scale."""
-        families = [g.posterior_family for g in model.groups if isinstance(g, Group)]
-        encoder = [p for part in (model.encoder, *families) for p in part.parameters()]
+        encoder = inference_parameters(model)
         likelihood = list(model.decoder.family.parameters())
         players = {
             "encoder": encoder,
@@ -81,7 +80,7 @@ class VAEGAN(Objective):
         seen = self.critic.features(x).detach()
         made = self.critic.features(again)
         terms["feature_distance"] = 0.5 * self.weight * (seen - made).square().sum(-1)
-        terms["fooling"] = real_loss(self.critic.head(made)[..., 0]) + real_loss(self.critic(new))
+        terms["fooling"] = real_loss(self.critic.log_odds(made)) + real_loss(self.critic(new))
         judged = made_loss(self.critic(again.detach())) + made_loss(self.critic(new.detach()))
         terms["critic"] = real_loss(self.critic(x)) + judged
         losses = {

@@ -12,7 +12,7 @@ from ..core.record import recorded
 from ..core.types import Batch, Infer
 from ..families.mixture import Mixture
 from ..families.normal import SharedNormal
-from .vamp import lent
+from .vamp import lent, seen_of
 
 
 @recorded
@@ -60,7 +60,7 @@ class ExemplarPrior(Starting, nn.Module):
 
     def start_from(self, examples: Batch) -> None:
         """Keep what the encoder sees of these examples, and their row numbers."""
-        seen = examples.x if examples.seen is None else examples.seen
+        seen = seen_of(examples)
         chosen = torch.arange(self.wants) % len(seen)
         self.inputs.copy_(seen[chosen])
         if examples.index is not None:

@@ -9,7 +9,8 @@ from ..core.distribution import Support
 from ..core.record import recorded
 from ..core.types import Infer
 from ..families.normal import DiagonalNormal
-from ..flows import Flowed, FlowKind, check_flow, prior_flow
+from ..flows import Chain, Flowed, FlowKind, check_flow, prior_flow
+from .layers import Scaling
 
 
 @recorded
@@ -17,7 +18,8 @@ class FlowPrior(nn.Module):
     r"""p(z) = N(f^-1(z); 0, I) |det df^-1/dz|, with the flow f learned by the same objective as the rest.
 
     Chen et al. 2017, arXiv 1611.02731, sec. 3.2 (autoregressive); Xu et al. 2019, arXiv 1905.13452 (RealNVP). Mean
-    and variance are estimates (`Flowed`), so a `temperature` moves draws towards an estimated mean.
+    and variance are estimates (`Flowed`), so a `temperature` moves draws towards an estimated mean. Fitted to codes
+    (`fit_prior`), f ends with their mean and standard deviation, which are set and not learned.
 
     Args:
         event_shape: shape of z.
@@ -43,9 +45,16 @@ class FlowPrior(nn.Module):
         super().__init__()
         self.event_shape = tuple(event_shape)
         check_flow(self.event_shape, steps, tuple(hidden))
-        self.flow = prior_flow(prod(self.event_shape), kind, steps, tuple(hidden))
+        size = prod(self.event_shape)
+        self.flow = Chain([prior_flow(size, kind, steps, tuple(hidden)), Scaling(size)])
         self.register_buffer("zero", torch.zeros(self.event_shape), persistent=False)
         self.register_buffer("one", torch.ones(self.event_shape), persistent=False)
+
+    def start_from_codes(self, z: Tensor) -> None:
+        """Scale the codes by their mean and variance."""
+        for flow in self.flow.flows:
+            if isinstance(flow, Scaling):
+                flow.start_from_codes(z.flatten(1))
 
     def forward(self, y: Tensor | None, infer: Infer | None) -> Flowed:
         """Return p(z), whatever y is."""

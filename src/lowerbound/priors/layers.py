@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..core.distribution import Distribution, Sizes
 from ..core.errors import UsageError
+from ..flows import Flow
 
 _DRAWS = 4096
 _SEED = 2013
@@ -25,8 +26,10 @@ def plain_mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequenti
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
 
-class Scaling(nn.Module):
+class Scaling(Flow):
     """Shift and scale of the codes, so that a network sees each dimension with mean 0 and variance 1; set, not learned.
+
+    As a flow it leads from the network's units to those of the codes.
 
     Args:
         size: number of dimensions.
@@ -45,6 +48,14 @@ class Scaling(nn.Module):
         spread = z.std(0, unbiased=False)
         self.loc.copy_(z.mean(0))
         self.scale.copy_(torch.where(spread > 1e-6 * (1 + z.abs().amax(0)), spread, 1.0))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return loc + scale x and sum_d log scale_d."""
+        return self.outside(x), self.log_volume().expand(x.shape[:-1])
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return (y - loc) / scale and minus that sum."""
+        return self.inside(y), -self.log_volume().expand(y.shape[:-1])
 
     def inside(self, z: Tensor) -> Tensor:
         """Return z as the network sees it."""

@@ -78,11 +78,9 @@ class MixtureOfNormals(nn.Module):
         self.params, self.logits = nn.Parameter(torch.stack(params)), nn.Parameter(torch.zeros(components))
 
     def start_from_codes(self, z: Tensor) -> None:
-        """Start at clusters of codes `[N, *event]` found by k-means; with fewer codes than components it stays."""
-        if len(z) < len(self.logits):
-            return
+        """Start at clusters of codes `[N, *event]` found by k-means; a component without one is as wide as all."""
         flat = z.flatten(1)
-        nearest = _k_means(flat, len(self.logits))
+        nearest = _k_means(flat, min(len(flat), len(self.logits)))
         member = torch.nn.functional.one_hot(nearest, len(self.logits)).to(flat)
         # one code of the variance of all in each cluster: a cluster of a single code must not become a spike
         count = member.sum(0)[:, None] + 1

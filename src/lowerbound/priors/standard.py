@@ -55,6 +55,7 @@ class ConditionalPrior(nn.Module):
     def __init__(self, conditional: Conditional) -> None:
         super().__init__()
         self.conditional = conditional
+        self.event_shape = tuple(conditional.family.event_shape)
         self.support: Support = conditional.family.support
 
     def forward(self, y: Tensor | None, infer: Infer | None) -> Distribution:

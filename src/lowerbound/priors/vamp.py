@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..core.distribution import Support
 from ..core.errors import ShapeError, UsageError
 from ..core.model import Starting
 from ..core.record import recorded
@@ -22,7 +21,8 @@ class VampPrior(Starting, nn.Module):
 
     The posterior is the encoder's own, lent by `infer`, so its weights are stored once and learn from the prior too.
     The pseudo-inputs start at random training examples. For values in [0, 1] they are sigmoids of what is learned
-    (the authors clip to [0, 1] instead, where the gradient vanishes); real values are learned as they are.
+    (the authors clip to [0, 1] instead, where the gradient vanishes); real values are learned as they are. An encoder
+    that reads which cells are missing takes pseudo-inputs for complete examples.
 
     Args:
         event_shape: shape of z.
@@ -40,8 +40,9 @@ class VampPrior(Starting, nn.Module):
     torch.Size([4])
     """
 
-    support: Support = "real"
+    support = None  # z lies where the posteriors do
     borrows = True
+    learns_inputs = True
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class VampPrior(Starting, nn.Module):
 
     def start_from(self, examples: Batch) -> None:
         """Start at what the encoder sees of these examples; those used twice, for lack of others, are moved apart."""
-        seen = examples.x if examples.seen is None else examples.seen
+        seen = seen_of(examples)
         start = torch.logit(seen, eps=_EDGE) if self.values == "unit" else seen
         places = torch.arange(self.wants) % len(start)
         again = (torch.arange(self.wants) >= len(start)).reshape(-1, *(1 for _ in self.in_shape))
@@ -75,6 +76,12 @@ class VampPrior(Starting, nn.Module):
     def forward(self, y: Tensor | None, infer: Infer | None) -> Mixture:
         """Return the mixture of the pseudo-inputs' posteriors."""
         return Mixture(lent(infer, self)(self.inputs), self.raw.new_zeros(self.wants))
+
+
+def seen_of(examples: Batch) -> Tensor:
+    """Return what the encoder sees of examples; missing cells, whatever they hold, are 0."""
+    seen = examples.x if examples.seen is None else examples.seen
+    return seen if examples.mask is None else torch.where(examples.mask.bool(), seen, 0.0)
 
 
 def lent(infer: Infer | None, prior: nn.Module) -> Infer:

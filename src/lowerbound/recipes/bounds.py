@@ -168,7 +168,7 @@ def stl(
 def renyi_vae(
     spec: DataSpec,
     *,
-    alpha: float = 0.5,
+    order: float = 0.5,
     num_samples: int = 5,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
@@ -180,13 +180,13 @@ def renyi_vae(
 
     Args:
         spec: the data.
-        alpha: 0 gives `iwae`, 1 the ELBO; below 0 it is no lower bound.
+        order: alpha, the order of the divergence: 0 gives `iwae`, 1 the ELBO; below 0 it is no lower bound.
         num_samples: K.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return normal_vae(spec, Renyi(alpha, num_samples), latent_dim, hidden, activation)
+    return normal_vae(spec, Renyi(order, num_samples), latent_dim, hidden, activation)
 
 
 @recipe

@@ -33,7 +33,7 @@ def _grey_recipe(
 def aae(
     spec: DataSpec,
     *,
-    weight: float = 1.0,
+    critic_weight: float = 1.0,
     critic: tuple[int, ...] = (256,),
     latent_dim: int = 8,
     hidden: tuple[int, ...] = (512, 256),
@@ -45,20 +45,20 @@ def aae(
 
     Args:
         spec: the data.
-        weight: weight of fooling the critic, in nats.
+        critic_weight: weight of fooling the critic, in nats.
         critic: widths of the critic's hidden layers.
         latent_dim: size of the code.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return mlp_recipe(spec, Delta((latent_dim,)), AAE((latent_dim,), weight, critic), hidden, activation)
+    return mlp_recipe(spec, Delta((latent_dim,)), AAE((latent_dim,), critic_weight, critic), hidden, activation)
 
 
 @recipe
 def vae_gan(
     spec: DataSpec,
     *,
-    weight: float = 30.0,
+    feature_weight: float = 30.0,
     gamma: float = 1.0,
     critic: tuple[int, ...] = (256,),
     channels: tuple[int, ...] = (),
@@ -72,7 +72,7 @@ def vae_gan(
 
     Args:
         spec: the data; grey pixels stay grey.
-        weight: precision of the features; 1 in the paper, whose features have far more dimensions.
+        feature_weight: precision of the features; 1 in the paper, whose features have far more dimensions.
         gamma: weight of the feature distance in the decoder's loss.
         critic: widths of the critic's hidden layers; the last one is the features.
         channels: channels of the critic's convolutions, for images; none for an MLP.
@@ -80,7 +80,8 @@ def vae_gan(
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return _grey_recipe(spec, VAEGAN(spec.shape, weight, gamma, critic, channels), latent_dim, hidden, activation)
+    objective = VAEGAN(spec.shape, feature_weight, gamma, critic, channels)
+    return _grey_recipe(spec, objective, latent_dim, hidden, activation)
 
 
 @recipe
@@ -123,12 +124,12 @@ def ssim_vae(
     *,
     window: int = 7,
     levels: int = 1,
-    weight: float = 1.0,
+    ssim_weight: float = 1.0,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
-    """VAE whose reconstructions are judged by structural similarity: weight D (1 - SSIM) + KL(q || p).
+    """VAE whose reconstructions are judged by structural similarity: ssim_weight D (1 - SSIM) + KL(q || p).
 
     Snell et al. 2017, "Learning to Generate Images with Perceptual Similarity Metrics", arXiv 1511.06409; SSIM: Wang
     et al. 2004, eq. 13.
@@ -137,19 +138,19 @@ def ssim_vae(
         spec: the data, images with values in [0, 1], which stay grey.
         window: side of the Gaussian window in pixels, odd.
         levels: number of scales; more than one is the multi-scale SSIM.
-        weight: weight of the dissimilarity, which is counted once for each of the D values.
+        ssim_weight: weight of the dissimilarity, which is counted once for each of the D values.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return _grey_recipe(spec, SSIM(window, levels, weight), latent_dim, hidden, activation)
+    return _grey_recipe(spec, SSIM(window, levels, ssim_weight), latent_dim, hidden, activation)
 
 
 @recipe
 def perceptual_vae(
     spec: DataSpec,
     *,
-    weight: float = 100.0,
+    feature_weight: float = 100.0,
     features: int = 256,
     channels: tuple[int, ...] = (32, 64),
     latent_dim: int = 20,
@@ -164,7 +165,7 @@ def perceptual_vae(
 
     Args:
         spec: the data, images; grey pixels stay grey.
-        weight: weight of the squared distance of the features.
+        feature_weight: weight of the squared distance of the features.
         features: number of features.
         channels: channels of the features' network after each halving.
         latent_dim: number of latent dimensions.
@@ -172,4 +173,4 @@ def perceptual_vae(
         activation: activation of the hidden layers.
     """
     fixed = ConvEncoder(spec.shape, (features,), channels)
-    return _grey_recipe(spec, Perceptual(fixed, weight), latent_dim, hidden, activation)
+    return _grey_recipe(spec, Perceptual(fixed, feature_weight), latent_dim, hidden, activation)

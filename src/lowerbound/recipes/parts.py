@@ -1,6 +1,6 @@
 """Defaults that several recipes share: the likelihood that suits the data, the parts of an MLP VAE."""
 
-from math import sqrt
+from math import ceil, sqrt
 from typing import Literal, NamedTuple, TypeAlias
 
 from ..core.errors import UsageError
@@ -78,6 +78,16 @@ def normal_likelihood(spec: DataSpec, variance: Variance, scale: float) -> Famil
     if variance not in learned:
         raise UsageError(f"there is no variance {variance!r}", expected="fixed, shared, per_dim or network")
     return learned[variance](spec.shape, floor)
+
+
+def steps_of_epoch(spec: DataSpec) -> int:
+    """Return the optimiser steps of one epoch in batches of `TRAINING`."""
+    return ceil(spec.size / TRAINING.batch_size)
+
+
+def half_of_training(spec: DataSpec) -> int:
+    """Return half the optimiser steps of `TRAINING`: by then what grows has grown, whatever the size of the data."""
+    return max(1, TRAINING.epochs * steps_of_epoch(spec) // 2)
 
 
 def warm_up(beta: float, steps: int) -> float | Schedule:

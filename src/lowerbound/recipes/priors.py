@@ -1,6 +1,5 @@
 """Other priors of z: learned with the rest, or fitted to the codes once the rest is trained."""
 
-from ..core.errors import Incompatible
 from ..core.phases import FitPrior
 from ..core.recipe import Recipe, recipe
 from ..core.spec import DataSpec
@@ -40,11 +39,6 @@ def vamp(
         activation: activation of the hidden layers.
         warmup: steps over which the weight of the rate rises from 0 to 1.
     """
-    if any(column.size > 1 for column in spec.modelled):
-        raise Incompatible(
-            f"pseudo-inputs cannot be learned for {spec.name}: categories have no gradient",
-            fix="choose columns without categories (--columns), or the recipe `exemplar_vae`",
-        )
     unit = spec.support in ("binary", "unit")
     prior = VampPrior((latent_dim,), spec.shape, pseudo_inputs, "unit" if unit else "real")
     return mlp_recipe(spec, Normal((latent_dim,)), ELBO(beta=warm_up(1.0, warmup)), hidden, activation, prior=prior)

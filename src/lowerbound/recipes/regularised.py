@@ -12,7 +12,7 @@ from ..networks import MLP, Activation
 from ..objectives import DIP, ELBO, GECO, HSIC, MMD, Capacity, FactorVAE, FreeBits, Lagging, TotalCorrelation
 from ..priors import StandardNormal
 from ..train.schedules import Cyclical, Linear
-from .parts import TRAINING, default_likelihood, mlp_encoder, mlp_recipe
+from .parts import TRAINING, default_likelihood, half_of_training, mlp_encoder, mlp_recipe, steps_of_epoch
 
 
 @recipe
@@ -21,7 +21,7 @@ def disentangled_beta_vae(
     *,
     gamma: float = 30.0,
     capacity: float = 25.0,
-    steps: int = 5000,
+    steps: int | None = None,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
@@ -34,12 +34,12 @@ def disentangled_beta_vae(
         spec: the data.
         gamma: weight of the distance of the rate from C.
         capacity: the last C in nats.
-        steps: optimiser steps in which C rises.
+        steps: optimiser steps in which C rises; None: half of those of the recipe's own epochs and batches.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    objective = Capacity(gamma, Linear(0.0, capacity, steps))
+    objective = Capacity(gamma, Linear(0.0, capacity, half_of_training(spec) if steps is None else steps))
     return mlp_recipe(spec, Normal((latent_dim,)), objective, hidden, activation)
 
 
@@ -102,27 +102,30 @@ def free_bits_vae(
 def geco_vae(
     spec: DataSpec,
     *,
-    tolerance: float = 0.3,
-    speed: float = 0.05,
-    decay: float = 0.99,
+    tolerance: float | None = None,
+    gain: float = 0.12,
+    speed: float = 0.3,
+    decay: float = 0.9,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
-    """GECO: the smallest rate at which the distortion is at most `tolerance` nats for each value.
+    """GECO: the smallest rate at which the distortion is at most a tolerance.
 
     Rezende & Viola 2018, "Taming VAEs", arXiv 1810.00597, algorithm 1, with the distortion in nats as constraint.
 
     Args:
         spec: the data.
-        tolerance: the distortion that is allowed, in nats for each value of an example.
+        tolerance: the distortion that is allowed, in nats for each value of an example; None: `gain` below that of
+            the first step, where the decoder gives the data's mean whatever z is (give a number to fine-tune).
+        gain: nats for each value.
         speed: how fast the log of the Lagrange multiplier follows the violated constraint.
         decay: of the constraint's moving average.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return mlp_recipe(spec, Normal((latent_dim,)), GECO(tolerance, speed, decay), hidden, activation)
+    return mlp_recipe(spec, Normal((latent_dim,)), GECO(tolerance, speed, decay, gain), hidden, activation)
 
 
 @recipe
@@ -130,7 +133,7 @@ def lagging_vae(
     spec: DataSpec,
     *,
     every: int = 10,
-    window: int = 200,
+    window: int | None = None,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
@@ -142,21 +145,23 @@ def lagging_vae(
     Args:
         spec: the data.
         every: steps of the encoder for one of the decoder, while aggressive.
-        window: steps over which the mutual information is averaged; aggression ends when it stops rising.
+        window: steps over which the mutual information is averaged, and aggression ends when it stops rising; None:
+            one epoch of the recipe's own batches, as in the paper.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return mlp_recipe(spec, Normal((latent_dim,)), Lagging(every, window), hidden, activation)
+    objective = Lagging(every, steps_of_epoch(spec) if window is None else window)
+    return mlp_recipe(spec, Normal((latent_dim,)), objective, hidden, activation)
 
 
 @recipe
 def beta_tc_vae(
     spec: DataSpec,
     *,
-    alpha: float = 1.0,
+    mi_weight: float = 1.0,
     beta: float = 6.0,
-    gamma: float = 1.0,
+    dim_weight: float = 1.0,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
@@ -167,14 +172,15 @@ def beta_tc_vae(
 
     Args:
         spec: the data.
-        alpha: weight of the mutual information.
+        mi_weight: alpha, the weight of the mutual information.
         beta: weight of the total correlation.
-        gamma: weight of the rates of single dimensions.
+        dim_weight: gamma, the weight of the rates of single dimensions.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    return mlp_recipe(spec, Normal((latent_dim,)), TotalCorrelation(alpha, beta, gamma), hidden, activation)
+    objective = TotalCorrelation(mi_weight, beta, dim_weight)
+    return mlp_recipe(spec, Normal((latent_dim,)), objective, hidden, activation)
 
 
 @recipe
@@ -208,7 +214,7 @@ def dip_vae(
     *,
     kind: Literal["i", "ii"] = "ii",
     lambda_od: float = 10.0,
-    lambda_d: float = 100.0,
+    lambda_d: float = 10.0,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
@@ -222,7 +228,7 @@ def dip_vae(
         spec: the data.
         kind: "i", the covariance of posterior means, or "ii", that of z.
         lambda_od: weight of the squares off the diagonal.
-        lambda_d: weight of the diagonal's squared distances from 1.
+        lambda_d: weight of the diagonal's squared distances from 1; for kind "i" take ten times lambda_od.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
@@ -234,27 +240,27 @@ def dip_vae(
 def info_vae(
     spec: DataSpec,
     *,
-    alpha: float = 0.0,
-    weight: float = 100.0,
+    information: float = 0.0,
+    mmd_weight: float = 100.0,
     kernel: Literal["imq", "rbf", "laplace"] = "rbf",
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
-    """InfoVAE: minimises E_q[-log p(x|z)] + (1 - alpha) KL + (alpha + weight - 1) MMD^2(q(z), p(z)).
+    """InfoVAE: minimises E_q[-log p(x|z)] + (1 - alpha) KL + (alpha + lambda - 1) MMD^2(q(z), p(z)).
 
     Zhao et al. 2019, "InfoVAE: Balancing Learning and Inference in Variational Autoencoders", arXiv 1706.02262, eq. 6.
 
     Args:
         spec: the data.
-        alpha: 1 minus the weight of the rate.
-        weight: their lambda.
+        information: alpha, 1 minus the weight of the rate.
+        mmd_weight: their lambda.
         kernel: "imq", "rbf" or "laplace".
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
-    objective = MMD(weight, alpha, kernel, scales=(1.0,))
+    objective = MMD(mmd_weight, information, kernel, scales=(1.0,))
     return mlp_recipe(spec, Normal((latent_dim,)), objective, hidden, activation)
 
 
@@ -262,20 +268,20 @@ def info_vae(
 def wae(
     spec: DataSpec,
     *,
-    weight: float = 10.0,
+    mmd_weight: float = 10.0,
     encoder: Literal["point", "normal"] = "point",
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
-    """WAE-MMD: minimises squared error + weight MMD^2(q(z), p(z)); with a point encoder it has no density of x.
+    """WAE-MMD: minimises squared error + mmd_weight MMD^2(q(z), p(z)); with a point encoder it has no density of x.
 
     Tolstikhin et al. 2018, "Wasserstein Auto-Encoders", arXiv 1711.01558, algorithm 2. The squared error is the
     distortion of a Normal likelihood with variance 1/2, up to its constant; grey pixels stay grey.
 
     Args:
         spec: the data.
-        weight: their lambda.
+        mmd_weight: their lambda.
         encoder: "point" (deterministic, as in the paper) or "normal".
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
@@ -283,27 +289,27 @@ def wae(
     """
     posterior = {"point": Delta, "normal": Normal}[encoder]((latent_dim,))
     likelihood = FixedNormal(spec.shape, sqrt(0.5))
-    return mlp_recipe(spec, posterior, MMD(weight), hidden, activation, likelihood)
+    return mlp_recipe(spec, posterior, MMD(mmd_weight), hidden, activation, likelihood)
 
 
 @recipe
 def hsic_vae(
     spec: DataSpec,
     *,
-    weight: float = 100.0,
+    hsic_weight: float = 100.0,
     scale: float = 1.0,
     latent_dim: int = 20,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
-    """Conditional VAE whose codes are kept independent of the label: maximises ELBO - weight HSIC(z, y).
+    """Conditional VAE whose codes are kept independent of the label: maximises ELBO - hsic_weight HSIC(z, y).
 
     Lopez et al. 2018, "Information Constraints on Auto-Encoding Variational Bayes", arXiv 1805.08672. Encoder and
     decoder read y, the prior N(0, I) does not: z holds what y does not say. A bound on log p(x|y).
 
     Args:
         spec: the data, with labels.
-        weight: weight of HSIC, which lies between 0 and 1.
+        hsic_weight: weight of HSIC, which lies between 0 and 1.
         scale: squared width of the kernel of z, in units of the number of latent dimensions.
         latent_dim: number of latent dimensions.
         hidden: widths of the encoder's hidden layers; the decoder has them reversed.
@@ -312,6 +318,6 @@ def hsic_vae(
     posterior, likelihood, labels = Normal((latent_dim,)), default_likelihood(spec), max(spec.num_classes, 1)
     encoder = Encoder([mlp_encoder(spec, posterior, hidden, activation, condition=labels)])
     decoder = MLP((latent_dim,), likelihood.params, hidden[::-1], activation, condition=labels)
-    group, objective = Flat(posterior, StandardNormal((latent_dim,))), HSIC(weight, scale=scale)
+    group, objective = Flat(posterior, StandardNormal((latent_dim,))), HSIC(hsic_weight, scale=scale)
     settled = spec.settle(likelihood.support)
     return Recipe(settled, encoder, (group,), Conditional(decoder, likelihood), objective, TRAINING)

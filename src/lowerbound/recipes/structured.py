@@ -11,7 +11,7 @@ from ..networks import MLP, Activation
 from ..objectives import Capacity, Hamiltonian, LabelELBO
 from ..priors import ConditionalPrior, RelaxedUniform, StandardNormal, UniformOneHot
 from ..train.schedules import Linear
-from .parts import TRAINING, default_likelihood, mlp_encoder, mlp_recipe
+from .parts import TRAINING, default_likelihood, half_of_training, mlp_encoder, mlp_recipe
 
 
 @recipe
@@ -111,7 +111,7 @@ def joint_vae(
     temperature: float = 0.67,
     gamma: float = 30.0,
     capacity: tuple[float, float] = (5.0, 5.0),
-    grown: int = 25_000,
+    grown: int | None = None,
     hidden: tuple[int, ...] = (512, 256),
     activation: Activation = "silu",
 ) -> Recipe:
@@ -127,7 +127,7 @@ def joint_vae(
         temperature: of the relaxed categorical posterior and prior.
         gamma: weight of the distance of each rate from its capacity.
         capacity: final capacities in nats, of the continuous and of the categorical latent.
-        grown: steps over which the capacities grow from 0.
+        grown: steps over which the capacities grow from 0; None: half of those of the recipe's own epochs and batches.
         hidden: widths of the encoders' hidden layers; the decoder has them reversed.
         activation: activation of the hidden layers.
     """
@@ -136,7 +136,8 @@ def joint_vae(
     encoder = Encoder([mlp_encoder(spec, part, hidden, activation) for part in (z, c)])
     groups = (Flat(z, StandardNormal((latent_dim,))), Beside(c, RelaxedUniform((categories,), temperature)))
     decoder = MLP((latent_dim + categories,), likelihood.params, hidden[::-1], activation)
-    held = tuple(Linear(0.0, nats, grown) if grown else nats for nats in capacity)
+    steps = half_of_training(spec) if grown is None else grown
+    held = tuple(Linear(0.0, nats, steps) if steps else nats for nats in capacity)
     objective, settled = Capacity(gamma, held), spec.settle(likelihood.support)
     return Recipe(settled, encoder, groups, Conditional(decoder, likelihood), objective, TRAINING)
 

@@ -164,6 +164,10 @@ def _reported(run: Run, data: Data, loop: Loop) -> Run:
     return run
 
 
+def _ended_early(run: Path) -> bool:
+    return read_json(run / "status.json").get("status") != "done"
+
+
 def resume(
     run: str | Path,
     data: Data,
@@ -206,7 +210,8 @@ def resume(
     loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, machine["precision"])
     talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
     _restore(loop, found, load(path), talk)
-    if loop.epoch >= training.epochs:
+    # a run that ended before its priors were fitted has that left to do
+    if loop.epoch >= training.epochs and not (recipe.after and _ended_early(path)):
         raise UsageError(
             f"{path.name} has {loop.epoch} epochs already", expected=f"--epochs above {loop.epoch}, the number in all"
         )

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -54,12 +55,12 @@ def fit_prior(
         batch_size: rows in one step.
         lr: Adam's learning rate at the start.
         seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
-        say: is told the score of each prior, a line each.
+        say: is told the score of each prior, a line each, and which of several was kept.
 
     Raises:
         UsageError: if no prior or an impossible number is given.
         Incompatible: if a prior cannot be the model's, or the model's top group takes none.
-        TrainingFailed: if a score is not finite.
+        TrainingFailed: if no prior has a finite score.
 
     >>> import lowerbound as lb
     >>> from lowerbound.priors import LearnedNormal
@@ -78,27 +79,38 @@ def fit_prior(
         raise DataError(f"{spec.name} has no training rows to fit a prior to")
     rows = train.matching(spec, resample=True).to(model.device)
     judges = (train if own else data.valid).matching(spec).to(model.device)  # pyright: ignore
-    fitted: list[tuple[float, VAE]] = []
-    with kept_generators():
-        for i, candidate in enumerate(priors):
+    tell: Say = say or (lambda line: None)
+    fitted: list[tuple[float, str, VAE]] = []
+    # the generators that are kept and reseeded are those of the current GPU
+    current = torch.cuda.device(model.device) if model.device.type == "cuda" else nullcontext()
+    with current, kept_generators():
+        for i, (name, candidate) in enumerate(zip(_names(priors), priors, strict=True)):
             with seeded(Stream.WEIGHTS, seed, i):
                 made = with_prior(model, rebuild(describe(candidate)))
             check_rules(made, _Nothing(), spec)
             score = _Fit(made, rows, judges, plan, seed, own=own).run()
-            if say is not None:
-                who = "training" if own else "validation"
-                say(f"{type(candidate).__name__}: mean log p(z) of {who} codes {score:.3f} nats")
-            fitted.append((score, made))
-    return max(fitted, key=lambda pair: pair[0])[1].eval()
+            if math.isfinite(score):
+                tell(f"{name}: mean log p(z) of {'training' if own else 'validation'} codes {score:.3f} nats")
+                fitted.append((score, name, made))
+            else:
+                tell(f"{name}: left out, as its mean log p(z) is not finite")
+    if not fitted:
+        raise TrainingFailed(f"the score of {', '.join(_names(priors))} was not finite", fix="lower its lr")
+    _, name, best = max(fitted, key=lambda one: one[0])
+    if len(priors) > 1:
+        tell(f"kept: {name}")
+    return best.eval()
 
 
 def prior_score(model: VAE, rows: Dataset, *, seed: int = 0, leave_out: bool = False) -> float:
-    """Return the mean log p(z) in nats, z ~ q(z|x), of the rows (weighted, the first 2,000) under the model's prior.
+    """Return the mean log p(z) in nats, z ~ q(z|x), of the rows, by their weights, under the model's prior.
+
+    Of more than 2,000 rows, 2,000 are drawn by the seed.
 
     Args:
         model: the model.
         rows: rows in the model's form (`data.valid.matching(model.spec)`).
-        seed: decides the draws of z.
+        seed: decides the rows and the draws of z.
         leave_out: let a prior made of training examples leave each out of its own, as in training.
     """
 
@@ -136,6 +148,12 @@ def with_prior(model: VAE, prior: nn.Module) -> VAE:
     return VAE(twin.encoder, [group, *rest], twin.decoder, twin.spec)
 
 
+def _names(priors: Sequence[nn.Module]) -> list[str]:
+    """Return the priors' kinds, numbered where there are several of one."""
+    kinds = [type(prior).__name__ for prior in priors]
+    return [k if kinds.count(k) == 1 else f"{k} {kinds[: i + 1].count(k)}" for i, k in enumerate(kinds)]
+
+
 class _Nothing(Objective):
     """Stands for the objective in the rules: a fitted prior needs of the posterior only its draws."""
 
@@ -153,8 +171,11 @@ def _draw(model: VAE, batch: Batch) -> Tensor:
 def _mean(model: VAE, rows: Dataset, seed: int, value: Callable[[Tensor, Batch], Tensor]) -> float:
     """Return the mean of `value(z, batch) [B]` over rows, z ~ q(z|x), with noise of its own."""
     total, count = 0.0, 0.0
+    if len(rows) > _JUDGED:
+        some = torch.randperm(len(rows), generator=generator(Stream.PRIOR, seed, 4))[:_JUDGED]
+        rows = rows.rows(some.to(rows.x.device))
     with inference(model), seeded(Stream.PRIOR, seed, 0):
-        for batch in rows.take(min(_JUDGED, len(rows))).blocks(_BLOCK):
+        for batch in rows.blocks(_BLOCK):
             z = _draw(model, batch)
             each = value(z, batch).double().expand(len(z))
             weight = torch.ones_like(each) if batch.weight is None else batch.weight.double()
@@ -181,10 +202,7 @@ class _Fit:
         self._start()
         if self.params:
             self._epochs()
-        score = self._score()
-        if not math.isfinite(score):
-            raise TrainingFailed(f"the score of a {type(self.prior).__name__} was not finite", fix="lower its lr")
-        return score
+        return self._score()
 
     def _score(self) -> float:
         return prior_score(self.model, self.judges, seed=self.seed, leave_out=self.own)
@@ -196,7 +214,7 @@ class _Fit:
             for module in self.prior.modules():
                 if isinstance(module, Starting):
                     batch = self.rows.batch(order[: module.wants])  # on the CPU, as at the start of a training
-                    module.start_from(Batch(**{n: None if t is None else t.cpu() for n, t in vars(batch).items()}))  # pyright: ignore[reportArgumentType]
+                    module.start_from(batch.to(torch.device("cpu")))
             if hasattr(self.prior, "start_from_codes"):
                 parts = [_draw(self.model, self.rows.batch(i)) for i in order[:_SEEN].split(_BLOCK)]
                 self.prior.start_from_codes(torch.cat(parts))

@@ -417,7 +417,8 @@ class Loop:
         self.epoch, self.step, self.seconds = int(done["epoch"]), int(done["step"]), float(done["seconds"])
         if done["best"] is not None:
             weights = dict(self.kept.state_dict())  # a prior fitted after training is not part of it
-            weights |= {n: t.to(self.device) for n, t in best.state_dict().items() if n in weights}
+            known = {n: t.shape for n, t in weights.items()}
+            weights |= {n: t.to(self.device) for n, t in best.state_dict().items() if t.shape == known.get(n)}
             self.best = Best(float(done["best"]), int(done["best_epoch"]), weights)
         self.skip = self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
         if self.skip < self.steps_per_epoch and self.epoch:  # stopped inside an epoch, which is then taken up again
