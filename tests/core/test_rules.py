@@ -16,6 +16,7 @@ from lowerbound.core.rules import RULES
 from lowerbound.core.spec import Column, DataSpec
 from lowerbound.families import (
     Bernoulli,
+    Categorical,
     Delta,
     FullNormal,
     GreyBernoulli,
@@ -102,6 +103,12 @@ BROKEN = {
     "point posterior x bound": lambda: assemble(binary(), Bernoulli(SHAPE), Delta((LATENT,)), ELBO()),
     "support of data x likelihood": lambda: assemble(
         grey(binarize="none"), Bernoulli(SHAPE), Normal((LATENT,)), ELBO()
+    ),
+    "levels of data x likelihood": lambda: assemble(
+        from_arrays(np.arange(20 * 20, dtype=np.uint8).reshape(20, 5, 4), binarize="none").spec,
+        Categorical(SHAPE, levels=17),
+        Normal((LATENT,)),
+        ELBO(),
     ),
     "support of posterior x prior": lambda: assemble(
         binary(), Bernoulli(SHAPE), Normal((LATENT,)), ELBO(), UniformPrior()

@@ -140,7 +140,7 @@ def test_masked_cells_count_nothing_whatever_they_hold():
 
 
 def test_draws_have_the_probabilities_of_the_density():
-    """100,000 draws of one row: each moment within 5.5 standard errors (false-fail rate below 1e-6 for all twelve checks)."""
+    """100,000 draws: each moment within 5.5 standard errors (false-fail rate below 1e-6 for all twelve checks)."""
     torch.manual_seed(5)
     px, n = family().requires_grad_(False)(params()), 100_000
     x = px.sample((n,))

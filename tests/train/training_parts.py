@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from lowerbound import from_arrays, recipes
-from lowerbound.core.noise import reseed
 from lowerbound.core.model import Stateful
+from lowerbound.core.noise import reseed
 from lowerbound.core.objective import Objective, Outcome
 from lowerbound.core.recipe import Training
 from lowerbound.core.record import recorded

@@ -102,6 +102,7 @@ def likelihood_of(spec: DataSpec) -> dict[str, str]:
         "Bernoulli": "all values are 0 or 1" if spec.support == "binary" else grey,
         "DiscretizedLogistic": "colours of 8 bits get the probability of each level under a logistic of one learned "
         "scale",
+        "NegativeBinomial": "whole numbers from 0 on get a negative binomial with one learned dispersion each",
         "SharedNormal": f"{'real' if spec.support == 'real' else 'grey or colour'} values get a Normal with one "
         "learned variance",
     }

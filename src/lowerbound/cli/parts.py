@@ -135,7 +135,7 @@ def made_part(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...])
     if kind == "likelihood":
         from_data = {"floor": noise_floor(spec)}
         if spec.resolution:
-            from_data["levels"] = round(1 / spec.resolution) + 1
+            from_data["levels"] = spec.levels
     arguments = {name: value for name, value in {**known, **from_data}.items() if name in names}
     return make(**{**arguments, **part.options})
 

@@ -52,7 +52,7 @@ def _checked(kind: Kind, name: str) -> str:
 
 
 def _line(kind: Kind, name: str) -> str:
-    return f"  {name:<28}{(docstring_parser.parse(_doc(kind, name)).short_description or '').rstrip('.')}"
+    return f"  {name:<33}{(docstring_parser.parse(_doc(kind, name)).short_description or '').rstrip('.')}"
 
 
 def _doc(kind: Kind, name: str) -> str:

@@ -16,7 +16,7 @@ from .noise import Stream, seeded
 from .record import recorded
 from .spec import DataSpec
 from .types import Batch, Infer, Lent, Trace
-from .walk import Source, folded, from_posterior, mode, observe, tempered, walk
+from .walk import Source, folded, from_posterior, mode, observe, unscored, walk
 
 Show: TypeAlias = Literal["mean", "draw"]
 NEEDS_Y = (
@@ -261,7 +261,7 @@ class VAE(nn.Module):
         shape = (1, z.shape[0])
         z, y, _ = self._here(z, y)
         with inference(self), seeded(*_shown_keys(seed)):
-            state, _ = walk(self._groups(), None, y, self.infer, observe({0: z[None]}, mode), shape)
+            state, _ = walk(self._groups(), None, y, self.infer, observe({0: z[None]}, mode), shape, scored=False)
             return _shown(self.decoder(state, y), show)
 
     def sample(
@@ -285,12 +285,12 @@ class VAE(nn.Module):
         bounded = [g.prior_support for g in self._groups() if g.prior_support != "real"]
         if temperature != 1 and bounded:
             raise UsageError(
-                f"the temperature cannot be {temperature}: this prior lies on {bounded[0]} values, which it would leave",
+                f"the temperature cannot be {temperature}: draws would leave the {bounded[0]} values of this prior",
                 expected="1",
             )
         y = None if y is None else y.to(next(self.parameters()))
         with inference(self), seeded(*_shown_keys(seed)):
-            state, _ = walk(self._groups(), None, y, self.infer, tempered(temperature), (1, num))
+            state, _ = walk(self._groups(), None, y, self.infer, unscored(temperature), (1, num), scored=False)
             return _shown(self.decoder(state, y), show)
 
     def reconstruct(

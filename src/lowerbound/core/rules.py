@@ -138,6 +138,14 @@ def _support_of_data(model: VAE, objective: Objective, spec: DataSpec) -> str | 
     return f"a {type(family).__name__} cannot score {spec.name}: its values are {spec.scored_support}"
 
 
+def _number_of_levels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    family = model.decoder.family
+    levels = getattr(family, "levels", None)
+    if family.support != "levels" or spec.scored_support != "levels" or levels == spec.levels:
+        return None
+    return f"a {type(family).__name__} of {levels} levels cannot score {spec.name}, which has {spec.levels}"
+
+
 def _support_of_latents(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     for group in _groups(model):
         inner, outer = group.posterior_family.support, group.prior_support
@@ -255,6 +263,12 @@ RULES: tuple[Rule, ...] = (
         "binarise grey images (--binarize dynamic), use `gaussian_vae` for real values, "
         "or `mnist_vae_2017` for the cross-entropy of grey pixels",
         _support_of_data,
+    ),
+    Rule(
+        "levels of data x likelihood",
+        "with fewer levels several values of the data would share one probability, and these sum to more than one",
+        "give the likelihood levels=spec.levels",
+        _number_of_levels,
     ),
     Rule(
         "support of posterior x prior",

@@ -122,6 +122,11 @@ class DataSpec:
         return "levels" if self.support == "unit" and self.resolution else self.support
 
     @property
+    def levels(self) -> int:
+        """Number of evenly spaced levels that 8-bit (or other whole-number) values have, 0 if continuous."""
+        return round(1 / self.resolution) + 1 if self.resolution else 0
+
+    @property
     def modelled(self) -> tuple[Column, ...]:
         """The columns a model sees, one for each value of an example."""
         return tuple(c for c in self.columns if not c.constant)

@@ -37,7 +37,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
-        return Batch(**{name: value if value is None else value.to(device) for name, value in vars(self).items()})
+        rest = {name: None if t is None else t.to(device) for name, t in vars(self).items() if name != "x"}
+        return Batch(self.x.to(device), **rest)
 
     def mean(self, value: Float[Tensor, " B"]) -> Float[Tensor, ""]:
         """Average `value` over the rows, each times its weight where there are any.

@@ -34,14 +34,19 @@ def from_prior(i: int, q: Distribution | None, p: Distribution, shape: Shape) ->
     return z, p.log_prob(z), False
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise UsageError unless the temperature is a finite number, 0 or more."""
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"the temperature cannot be {temperature}", expected="a finite number, 0 or more")
+
+
 def tempered(temperature: float) -> Source:
     """Draw z from p and move it to mean + temperature * (z - mean): for a normal p, its scale times `temperature`.
 
     Raises:
         UsageError: if the temperature is negative or not finite.
     """
-    if not 0 <= temperature < math.inf:
-        raise UsageError(f"the temperature cannot be {temperature}", expected="a finite number, 0 or more")
+    check_temperature(temperature)
     if temperature == 1:
         return from_prior
 
@@ -49,6 +54,18 @@ def tempered(temperature: float) -> Source:
         z, log_p, _ = from_prior(i, q, p, shape)
         shrink = math.prod(p.event_shape) * math.log(temperature) if temperature else -math.inf
         return p.mean + temperature * (z - p.mean), log_p - shrink, False
+
+    return source
+
+
+def unscored(temperature: float) -> Source:
+    """Draw z as `tempered` does and leave its density out: for samples that nobody asks the probability of."""
+    check_temperature(temperature)
+
+    def source(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
+        z = p.sample(sample_shape(p, shape))
+        z = z if temperature == 1 else p.mean + temperature * (z - p.mean)
+        return z, z.new_full(shape, math.nan), False
 
     return source
 
@@ -90,6 +107,8 @@ def walk(
     infer: Infer,
     source: Source,
     shape: Shape,
+    *,
+    scored: bool = True,
 ) -> tuple[Tensor, tuple[Latent, ...]]:
     """Visit the groups top to bottom and return the last state and all latents.
 
@@ -100,13 +119,14 @@ def walk(
         infer: lends the top posterior to priors that need it.
         source: decides z.
         shape: (K, B).
+        scored: False leaves log p(z) out (NaN), which some priors take long to give.
     """
     state, latents = None, []
     for i, group in enumerate(groups):
         p = group.prior(state, y, infer)
         q = None if features is None else group.posterior(state, features[i], p)
         z, log_q, drawn = source(i, q, p, shape)
-        log_p = p.log_prob(z)
+        log_p = p.log_prob(z) if scored else z.new_full(shape, math.nan)
         latents.append(Latent(z, q, p, log_q.expand(shape), log_p.expand(shape), drawn))
         state = group.merge(state, z)
     assert state is not None, "a model has at least one group"

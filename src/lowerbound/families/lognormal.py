@@ -24,7 +24,7 @@ class CellwiseLogNormal(CellwiseDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """exp(loc + scale^2 / 2)."""
+        """exp(loc + scale^2 / 2), infinite where it does not fit the dtype."""
         loc, scale = self.parts
         return torch.exp(loc + 0.5 * scale.square())
 

@@ -31,7 +31,7 @@ def log_sphere_area(size: int) -> float:
 
 
 @cache
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # or a compiler would trace these sums of fractions, for half a minute
 def _expansion(order: float) -> tuple[list[float], list[float]]:
     """Return the coefficients of sum_k U_k(t) / order^k in powers of t, and of its derivative, highest first.
 

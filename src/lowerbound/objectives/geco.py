@@ -20,10 +20,10 @@ PENALTY = 10.0
 class GECO(Stateful, Objective):
     r"""min KL(q||p) subject to E_q[-log p(x|z)] <= tolerance D, by a Lagrange multiplier (Rezende & Viola 2018).
 
-    loss = rate + lambda (distortion - tolerance D), D the number of observed values of an example. After each step, with the
-    constraint c = distortion / D - tolerance and its moving average a <- decay a + (1 - decay) c, which starts at the
-    first c: log lambda <- log lambda + speed a, within +-log 10^4. arXiv 1810.00597, algorithm 1. The constraint is
-    on the distortion in nats for each value, where the paper's is most often on the squared error: so every
+    loss = rate + lambda (distortion - tolerance D), D the number of observed values of an example. After each step,
+    with the constraint c = distortion / D - tolerance and its moving average a <- decay a + (1 - decay) c, which starts
+    at the first c: log lambda <- log lambda + speed a, within +-log 10^4. arXiv 1810.00597, algorithm 1. The constraint
+    is on the distortion in nats for each value, where the paper's is most often on the squared error: so every
     likelihood, and every parameter of one, is covered. How low a distortion can be differs from data to data, so
     without a tolerance it is `gain` below the distortion for each value of the first step's batch, where training by
     a recipe starts the decoder at the data's mean. At lambda = 1 the gradient is the ELBO's. The best weights are

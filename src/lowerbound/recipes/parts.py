@@ -59,7 +59,7 @@ def columns_likelihood(spec: DataSpec) -> Columns:
 
 def levels_of(spec: DataSpec) -> int:
     """Return the number of evenly spaced levels of the data's values: 256 for 8-bit pixels, and where none is known."""
-    return round(1 / spec.resolution) + 1 if spec.resolution else 256
+    return spec.levels or 256
 
 
 def noise_floor(spec: DataSpec) -> float:

@@ -35,7 +35,7 @@ def references() -> tuple[Reference, ...]:
 
     An entry is found by its arXiv number, or, where it has none, by what its field `called` says (not printed).
     """
-    text = files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
+    text = files("lowerbound.ship").joinpath("references.bib").read_text(encoding="utf-8")
     found = []
     for match in _ENTRY.finditer(text):
         entry = match.group()

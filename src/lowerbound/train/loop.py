@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
 from ..core.model import VAE, Group, Starting, inference
@@ -93,9 +93,8 @@ def moving_average(model: VAE, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
 
-    @torch.no_grad()
     def average(averaged: Any, current: Any, count: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
 
     return AveragedModel(model, multi_avg_fn=average)
 
