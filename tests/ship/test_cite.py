@@ -1,4 +1,4 @@
-"""BibTeX of what was used: every paper that a recipe or a part names has an entry, and only those in use are printed."""
+"""BibTeX of what was used: every paper that a recipe or a part names has an entry; those in use are printed."""
 
 import inspect
 import re

@@ -75,7 +75,6 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "full_normal": families.FullNormal,
         "iaf": posteriors.IAF,
         "laplace": families.Laplace,
-        "log_normal": families.LogNormal,
         "low_rank_normal": families.LowRankNormal,
         "maf": posteriors.MAF,
         "normal": families.Normal,

@@ -22,7 +22,7 @@ from .part_names import NAMES
 
 Kind: TypeAlias = Literal["likelihood", "posterior", "prior", "objective"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-BOUND = ("event_shape", "latent_shape", "data_shape", "in_shape", "num_classes", "values", "masked")
+BOUND = ("event_shape", "latent_shape", "in_shape", "num_classes", "values", "masked")
 """Arguments of parts that follow from the data and the recipe, and are no options."""
 
 
@@ -121,9 +121,8 @@ def made_part(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...])
     """Return the part that was asked for, for a model of these data whose z has the shape `latent`."""
     make = maker(kind, part.name)
     known = {
-        "event_shape": spec.shape if kind == "likelihood" else latent,
+        "event_shape": spec.shape if kind in ("likelihood", "objective") else latent,
         "latent_shape": latent,
-        "data_shape": spec.shape,
         "in_shape": spec.shape,
         "num_classes": spec.num_classes,
         "values": "unit" if spec.support in ("binary", "unit") else "real",
