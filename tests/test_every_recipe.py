@@ -18,6 +18,7 @@ from lowerbound.core.recipe import RECIPES
 from lowerbound.core.record import describe, rebuild
 from lowerbound.core.types import Batch
 from lowerbound.core.walk import mode
+from lowerbound.train.update import Guard, make_optimizers, update
 
 NAMES = sorted(RECIPES)
 K, B = 3, 7
@@ -180,6 +181,16 @@ def test_a_pass_changes_neither_model_nor_objective(name):
     before = [weights(model), weights(objective)]
     objective(model.train(), batch(name), first_step())
     assert [weights(model), weights(objective)] == before
+
+
+@every_recipe
+def test_densities_stay_in_single_precision_where_networks_run_in_half(name):
+    model, objective = made(name).build()
+    optimizers, guard = make_optimizers(objective.players(model), made(name).training), Guard(torch.device("cpu"))
+    half = torch.autocast("cpu", torch.bfloat16)
+    outcome = update(objective, model.train(), optimizers, batch(name), first_step(), guard, None, half)
+    assert guard.failed() is None
+    assert {term.dtype for term in outcome.terms.values()} == {torch.float32}
 
 
 ONE_GRAPH = """

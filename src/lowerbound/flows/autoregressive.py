@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.distribution import wide
 from .base import Flow
 from .coupling import START
 from .elements import Elements
@@ -131,7 +132,7 @@ class Autoregressive(Flow):
                 new = so_far[..., : stop - start].clone()  # a copy, so that the rest is not kept for the gradient
             later.append(so_far[..., stop - start :])
             units = F.silu(new) if i + 1 < len(layers) else new
-        return units.unflatten(-1, (1, self.elements.count)), later
+        return wide(units).unflatten(-1, (1, self.elements.count)), later
 
     def _layers(self) -> list[MaskedLinear]:
         return [layer for layer in self.network if isinstance(layer, MaskedLinear)]
@@ -140,4 +141,4 @@ class Autoregressive(Flow):
         given = x.new_ones(1) if not self.reads or context is None else context
         lead = torch.broadcast_shapes(x.shape[:-1], given.shape[:-1])
         inputs = torch.cat([x.expand(*lead, self.size), given.expand(*lead, given.shape[-1])], -1)
-        return self.network(inputs).unflatten(-1, (self.size, self.elements.count))
+        return wide(self.network(inputs)).unflatten(-1, (self.size, self.elements.count))

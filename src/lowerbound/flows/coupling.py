@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..core.distribution import wide
 from .base import Flow
 from .elements import Elements
 
@@ -87,4 +88,4 @@ class Coupling(Flow):
 
     def _raw(self, a: Tensor, context: Tensor | None) -> Tensor:
         # The parameters of one kind lie together, so that reading one of them copies nothing.
-        return self.network(a, context).unflatten(-1, (self.elements.count, self.moved)).transpose(-1, -2)
+        return wide(self.network(a, context)).unflatten(-1, (self.elements.count, self.moved)).transpose(-1, -2)
