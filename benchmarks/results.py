@@ -164,7 +164,8 @@ def table(found: dict[str, dict[str, Any]], verdicts: dict[str, list[str]], opti
         f"upper bound in expectation with K = {options.num_samples}, in float32. A verdict compares with `vae` by "
         "paired differences on the same images; two standard errors decide. They do not cover the training seed: one "
         "seed, short training, and small differences may turn with either. MMD² and TC are of 2,000 codes; TC is that "
-        "of a normal with the codes' covariance. Seconds are wall-clock, whatever else the machine did meanwhile.",
+        "of a normal with the codes' covariance; of these and of the active units there is one number each, and the "
+        "verdict says no more than which is lower. Seconds are wall-clock, whatever else the machine did meanwhile.",
         "",
         "| recipe | ELBO | rate | distortion | NLL | active units | training s | scoring s | what its paper says |",
         "|---|---|---|---|---|---|---|---|---|",
