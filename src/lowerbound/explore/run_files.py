@@ -11,8 +11,26 @@ from typing import Any
 # An objective's monitor, and whether more is better, by its name: the objectives themselves need torch. A test
 # compares the table with them.
 MONITORS: dict[str, tuple[str, bool]] = {
+    "AAE": ("distortion", False),
+    "CIWAE": ("ciwae_bound", True),
+    "Capacity": ("penalized", False),
+    "DIP": ("penalized", False),
+    "DReG": ("iw_bound", True),
+    "GECO": ("penalized", False),
+    "HSIC": ("penalized", False),
+    "IWAE": ("iw_bound", True),
+    "MIWAE": ("miwae_bound", True),
+    "MMD": ("penalized", False),
+    "PIWAE": ("iw_bound", True),
+    "Perceptual": ("perceptual_loss", False),
+    "RAE": ("penalized", False),
     "Reconstruction": ("distortion", False),
+    "Renyi": ("renyi_bound", True),
+    "SSIM": ("ssim_loss", False),
+    "STL": ("iw_bound", True),
     "SimpleRegularizer": ("penalized", False),
+    "TotalCorrelation": ("penalized", False),
+    "VAEGAN": ("distortion", False),
 }
 USUAL_MONITOR = ("elbo", True)
 
