@@ -11,10 +11,10 @@ demo: $(VENV)/.core
 
 # two processes, each with whole files: what a file prepares once it prepares in one of them
 test: $(VENV)/.dev lint
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/pytest -q -n 2 --dist loadfile -m ""
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m ""
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

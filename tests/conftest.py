@@ -11,6 +11,14 @@ install_import_hook("lowerbound", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# Files of many seconds, which must not be the last that one of two processes begins.
+LONG = ("test_bad_inputs.py", "test_every_recipe.py", "test_every_pair.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the long files."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
