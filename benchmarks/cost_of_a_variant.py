@@ -2,7 +2,8 @@
 
 A line counts if it holds code: no blank, comment or docstring. A definition (a function, class or constant of a module)
 reaches what its code names, through the imports of its module. Lines that a recipe alone reaches would go if it went.
-`pylint` (installed for this: `pip install pylint`) counts lines that stand twice.
+`pylint` finds lines that stand in two files; it compares no file with itself and leaves out docstrings, imports and
+signatures.
 
     python benchmarks/cost_of_a_variant.py [--out benchmarks/cost_of_a_variant.md]
 """
@@ -174,7 +175,7 @@ def main() -> None:
         f"{text} Written by `python benchmarks/cost_of_a_variant.py`.",
         "",
         f"{len(rows)} recipes; the longest body has {max(signatures)} lines of code, the median "
-        f"{sorted(signatures)[len(signatures) // 2]}. Lines that stand twice in windows of six: {share}.",
+        f"{sorted(signatures)[len(signatures) // 2]}. Lines that stand in two files, in windows of six: {share}.",
         "",
         "| recipe | lines of its body | lines only it reaches | definitions only it reaches |",
         "|---|---|---|---|",
