@@ -1,4 +1,4 @@
-"""Run the suite with shapes checked: every jaxtyping annotation of the package is executed."""
+"""Run tests and doctests with shapes checked: every jaxtyping annotation of the package is executed."""
 
 import os
 
