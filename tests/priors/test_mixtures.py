@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint as again
 
 import lowerbound as lb
 from lowerbound.cli.parts import Chosen, with_parts
@@ -11,7 +12,7 @@ from lowerbound.core.compose import composed
 from lowerbound.core.distribution import Distribution
 from lowerbound.core.errors import Incompatible, ShapeError, UsageError
 from lowerbound.core.types import Batch, Lent
-from lowerbound.families import Bernoulli, Normal, OneHot, VonMisesFisher
+from lowerbound.families import Bernoulli, Normal, OneHot, VonMisesFisher, mixture
 from lowerbound.families.mixture import Mixture
 from lowerbound.families.normal import DiagonalNormal
 from lowerbound.priors import ExemplarPrior, LearnedNormal, MixtureOfNormals, VampPrior
@@ -84,6 +85,28 @@ def test_single_precision_is_exact_where_scales_are_tiny_beside_the_means():
         -0.5 * ((x / scale[0]) ** 2).sum(1) + (x / scale[0] ** 2) @ loc[2] - 0.5 * (loc[2] / scale[0]).square().sum()
     )
     assert float((naive - (-0.5 * ((x - loc[2]) / scale[0]).square().sum(1))).abs().max()) > 1  # negative control
+
+
+def test_values_scored_in_parts_have_the_same_densities_and_gradients(monkeypatch):
+    """Components of a flow, 5 x 4 values, 3 at a time; the last part is smaller."""
+    torch.manual_seed(3)
+    family = lb.posteriors.MAF((D,), hidden=(8,), context=2).double()
+    params, x = torch.randn(M, *family.params).double(), torch.randn(5, 4, D).double()
+
+    def density_and_gradients():
+        leaves = [t.clone().requires_grad_() for t in (params, x)]
+        log_prob = Mixture(family(leaves[0]), torch.arange(M).double()).log_prob(leaves[1])
+        return [log_prob, *torch.autograd.grad(log_prob.square().sum(), [*leaves, *family.parameters()])]
+
+    whole = density_and_gradients()
+    taken = []
+    monkeypatch.setattr(mixture, "_SCORED_AT_ONCE", 3 * M * D)
+    monkeypatch.setattr(
+        mixture, "checkpoint", lambda call, part, **how: taken.append(len(part)) or again(call, part, **how)
+    )
+    parts = density_and_gradients()
+    assert taken == [3, 3, 3, 3, 3, 3, 2]
+    torch.testing.assert_close(parts, whole)
 
 
 def test_masked_cells_are_integrated_out():

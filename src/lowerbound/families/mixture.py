@@ -4,11 +4,13 @@ import math
 
 import torch
 from torch import Size, Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..core.distribution import Distribution, Sizes
 from .normal import LOG_2PI, DiagonalNormal
 
 _AT_ONCE = 1 << 24  # values drawn at once where all components are drawn to take one
+_SCORED_AT_ONCE = 1 << 20  # values scored at once under all components: a flow keeps some kilobytes for each
 
 
 class Mixture(Distribution):
@@ -61,10 +63,22 @@ class Mixture(Distribution):
         p = self.components
         if mask is None and isinstance(p, DiagonalNormal) and len(p.batch_shape) == 1:
             each = _normal_log_probs(p, value)
+        elif mask is None and len(p.batch_shape) == 1:
+            each = self._in_parts(value)
         else:
             hidden = None if mask is None else mask.unsqueeze(self._axis)
             each = p.log_prob(value.unsqueeze(self._axis), hidden)
         return torch.logsumexp(self.log_weights + each, -1)
+
+    def _in_parts(self, value: Tensor) -> Tensor:
+        """Return the log-density of each component that all rows share, `[..., M]`, of values `[..., *event]`."""
+        lead = value.shape[: value.ndim - len(self.event_shape)]
+        rows = max(1, _SCORED_AT_ONCE // math.prod((*self.components.batch_shape, *self.event_shape)))
+        if math.prod(lead) <= rows:
+            return self.components.log_prob(value.unsqueeze(self._axis))
+        parts = value.reshape(-1, *self.event_shape).split(rows)
+        each = [checkpoint(self.components.log_prob, part.unsqueeze(self._axis), use_reentrant=False) for part in parts]
+        return torch.cat(each).unflatten(0, lead)
 
     def sample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw a component, then a value from it, without gradient, `[*sample_shape, *batch_shape, *event_shape]`."""
