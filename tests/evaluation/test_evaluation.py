@@ -13,8 +13,9 @@ from lowerbound.core.errors import DataError, Incompatible, LowerboundError, Sha
 from lowerbound.core.model import VAE
 from lowerbound.evaluation import active_units, mean_variance, score
 
-PARTS = {"elbo", "distortion", "rate", "nll", "bits_per_dim", "split", "binarisation", "seed", "units", "weighted"}
-NLL = {"value", "se", "mc_se", "kind", "num_samples", "n", "target"}
+NUMBERS = ("elbo", "distortion", "rate", "nll", "bits_per_dim", "nll_exact")
+PARTS = {*NUMBERS, "split", "binarisation", "seed", "units", "weighted", "weights", "warnings"}
+NLL = {"value", "se", "mc_se", "bias", "kind", "side", "num_samples", "n", "target"}
 
 
 def digits():
@@ -30,10 +31,14 @@ def model(name="vae", data=None, **options):
 def test_the_schema_is_exactly_this():
     found = json.loads(json.dumps(evaluate(model(), digits().test, num_samples=5, seed=4).to_json()))
     assert set(found) == PARTS
-    assert set(found["elbo"]) == {"value", "se", "kind", "n", "target"}
+    assert set(found["elbo"]) == {"value", "se", "kind", "side", "n", "target"}
+    assert (found["elbo"]["side"], found["nll"]["side"], found["bits_per_dim"]["side"]) == ("lower", "upper", "upper")
     assert set(found["distortion"]) == set(found["rate"]) == {"value", "se", "kind", "n"}
     assert set(found["nll"]) == NLL
-    assert set(found["bits_per_dim"]) == {"value", "se", "kind", "n", "target"}
+    assert set(found["bits_per_dim"]) == {"value", "se", "kind", "side", "n", "target"}
+    assert set(found["nll_exact"]) == {"value", "reason"}
+    assert set(found["weights"]) == {"ess", "least_ess", "k_hat", "k_hat_limit", "unreliable"}
+    assert found["weights"]["k_hat"] is None  # five weights have no tail
     assert (found["split"], found["binarisation"], found["seed"]) == ("test", "dynamic", 4)
     kinds = {name: found[name]["kind"] for name in ("elbo", "distortion", "rate", "nll", "bits_per_dim")}
     assert kinds == {
@@ -76,7 +81,7 @@ def test_an_autoencoder_reports_its_distortion_and_says_why_nothing_else():
     assert set(found) == PARTS
     assert found["distortion"]["kind"] == "exact"
     assert found["distortion"]["value"] > 0
-    for name in ("elbo", "rate", "nll", "bits_per_dim"):
+    for name in ("elbo", "rate", "nll", "bits_per_dim", "nll_exact"):
         assert set(found[name]) == {"value", "reason"}
         assert found[name]["value"] is None
         assert "Delta" in found[name]["reason"]
@@ -91,7 +96,9 @@ def test_bits_per_dim_need_discrete_values():
 
 def test_the_text_shows_every_number_and_every_reason():
     lines = str(evaluate(model("gaussian_vae"), digits().test, num_samples=3)).splitlines()
-    assert [line.split()[0] for line in lines] == ["elbo", "distortion", "rate", "nll", "bits_per_dim"]
+    assert [line.split()[0] for line in lines] == ["elbo", "distortion", "rate", "nll", "bits_per_dim", "weights"]
+    assert "lower bound" in lines[0]
+    assert "upper bound" in lines[3]
     assert "K = 3" in lines[3]
     assert "log p(x)" in lines[3]
     assert "discrete" in lines[4]

@@ -10,7 +10,7 @@ from torch import Tensor
 import lowerbound as lb
 from lowerbound.core.distribution import Distribution
 from lowerbound.core.walk import Source, from_posterior
-from lowerbound.evaluation import likelihood, mean_variance
+from lowerbound.evaluation import importance, mean_variance
 from lowerbound.families import Bernoulli, FixedNormal
 
 WEIGHT, BIAS, S2 = f64([[1.0, 0.0], [0.5, -0.4], [0.0, 1.2]]), f64([0.1, -0.2, 0.3]), 0.5
@@ -58,8 +58,8 @@ def test_results_are_the_sums_over_all_samples_whatever_the_blocks(monkeypatch, 
     with torch.no_grad():
         trace = model(lb.Batch(rows.x), 130, from_table(noise))
     log_w = trace.log_w.double()
-    monkeypatch.setattr(likelihood, "BLOCK_ROWS", blocks[0])
-    monkeypatch.setattr(likelihood, "BLOCK_SAMPLES", blocks[1])
+    monkeypatch.setattr(importance, "BLOCK_ROWS", blocks[0])
+    monkeypatch.setattr(importance, "BLOCK_SAMPLES", blocks[1])
     scores = lb.score(model, rows, num_samples=130, source=from_table(noise))
     torch.testing.assert_close(scores.log_px, torch.logsumexp(log_w, 0) - math.log(130), rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(scores.distortion, -trace.log_px.double().mean(0), rtol=1e-6, atol=1e-5)

@@ -48,6 +48,7 @@ class Distribution(TorchDistribution):
 
     arg_constraints = MappingProxyType({})  # pyright: ignore  (none: `Family.support` is what is checked)
     has_density = True
+    normal = False  # True if it is a normal of independent dimensions, which mean and variance say all about
     filler = 0.0  # a value inside the support, put into masked cells before they are scored
 
     def __init__(self, batch_shape: Size, event_shape: Size) -> None:

@@ -71,6 +71,8 @@ class Family(nn.Module):
     """True if the dimensions are independent, so that `elements()` splits them."""
     target = "log p(x)"
     """The quantity that `log_prob` of a decoder's family makes a bound on."""
+    additive = False
+    """True if a value is its parameters plus independent normal noise, whose variance they do not change."""
 
     def bias_for(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Return the parameter tensor `[*self.params]` whose distribution has the data's mean, and set own scales.
@@ -98,6 +100,8 @@ class Network(nn.Module):
     condition: int = 0
     reads_mask = False
     """True if `forward(x, y, mask)` also reads which values are observed."""
+    affine = False
+    """True if the output is a matrix times the input, and y, plus a bias."""
 
     def start_at(self, bias: Tensor) -> None:
         """Set the bias of the output to `bias` `[*out_shape]`."""

@@ -36,6 +36,8 @@ class Dataset:
         index: place of each row in what was read, `[N]`; None means in order.
         augment: changes images in each batch; for training rows alone.
         files: the files that were read, by place; empty if rows were no files.
+        grey: what 0/1 pixels were drawn from once, `[N, *shape]`, stored as x was; None if nothing was drawn.
+        grey_scale: its stored value that means 1.
     """
 
     x: Tensor
@@ -51,6 +53,8 @@ class Dataset:
     index: Tensor | None = None
     augment: nn.Module | None = None
     files: tuple[str, ...] = ()
+    grey: Tensor | None = None
+    grey_scale: int = 1
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -161,8 +165,11 @@ class Dataset:
             return replace(self, spec=settled)
         if protocol == "dynamic" and resample:
             return replace(self, spec=settled, resample=True)
-        fixed = self.x >= self.scale / 2 if protocol == "threshold" else self._drawn_once()
-        return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1, resample=False)
+        if protocol == "threshold":
+            fixed, origin = self.x >= self.scale / 2, {}
+        else:
+            fixed, origin = self._drawn_once(), {"grey": self.x, "grey_scale": self.scale}
+        return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1, resample=False, **origin)
 
     def to(self, device: torch.device) -> "Dataset":
         """Return the data on `device`."""
@@ -188,7 +195,7 @@ class Dataset:
         return replace(self, index=self.places)._each(lambda t: t[index])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Dataset":
-        names = ("x", "y", "seen", "mask", "weight", "index")
+        names = ("x", "y", "seen", "mask", "weight", "index", "grey")
         tensors = {name: getattr(self, name) for name in names}
         return replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
 
@@ -244,7 +251,7 @@ class Data:
 def joined(parts: Sequence[Dataset]) -> Dataset:
     """Return the rows of several splits of the same data as one, called "all", in the order they were read."""
     tensors = {"index": torch.cat([part.places for part in parts])}
-    for name in ("x", "y", "seen", "mask", "weight"):
+    for name in ("x", "y", "seen", "mask", "weight", "grey"):
         each = [getattr(part, name) for part in parts]
         if all(t is not None for t in each):
             tensors[name] = torch.cat(each)

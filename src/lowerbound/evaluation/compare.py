@@ -14,7 +14,7 @@ import torch
 from ..core.errors import Incompatible, UsageError
 from ..core.model import VAE
 from ..data.dataset import Dataset
-from .likelihood import Number, Scores, Units, _number, score, shares, target_of
+from .likelihood import Number, Scores, Units, mean_number, score, shares, target_of
 
 NORMAL_95 = 1.959963984540054  # 97.5% point of the standard normal distribution
 
@@ -129,8 +129,8 @@ def difference(
     share = shares(rows)
     spread = math.sqrt(float((share.square() * (scores.variance + reference.variance)).sum()))
     mc_se = None if math.isnan(spread) else spread
-    facts = {"kind": "estimate", "n": len(rows), "mc_se": mc_se, "num_samples": num_samples}
-    number = _number(scores.log_px - reference.log_px, share, **facts)
+    facts = {"kind": "estimate", "mc_se": mc_se, "num_samples": num_samples}
+    number = mean_number(scores.log_px - reference.log_px, share, **facts)
     if number.value is None or number.se is None:
         return Difference(run, first, number, None, None)
     return Difference(run, first, number, number.value - NORMAL_95 * number.se, number.value + NORMAL_95 * number.se)

@@ -1,58 +1,62 @@
-"""ELBO and importance-sampled log p(x), with what each number is and how far it can be trusted.
-
-Noise comes in fixed blocks of 100 examples x 100 samples, each seeded by its place, so results depend on nothing
-but the model, the data, K and the seed; memory does not grow with K.
-"""
+"""The first numbers of a model: ELBO, distortion, rate and log p(x), with what each is and how far to trust it."""
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..core.errors import DataError, NoDensity, UsageError
-from ..core.model import VAE, inference
-from ..core.noise import Stream, seeded
+from ..core.errors import DataError, UsageError
+from ..core.model import VAE
 from ..core.rules import check_values
-from ..core.types import Batch
-from ..core.walk import Source, from_posterior
 from ..data.arrays import given_rows
 from ..data.dataset import Dataset
+from .exact import exact_log_px
+from .floor import leaked, least_nll
+from .importance import (
+    BLOCK_SAMPLES,
+    Scores,
+    Sums,
+    Units,
+    check_samples,
+    distortion_at_code,
+    log_volume,
+    no_density_reason,
+    score,
+)
+from .number import Number, mean_number, number_line, shares
+from .pareto import largest_shape
 
-BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
-NumberKind: TypeAlias = Literal["exact", "bound", "estimate"]
-Units: TypeAlias = Literal["data", "model"]
+__all__ = [
+    "Evaluation", "Number", "Scores", "Units", "Weights", "check_samples", "distortion_at_code", "evaluate",
+    "log_volume", "mean_number", "no_density_reason", "score", "shares", "target_of",
+]  # fmt: skip
+
+MOST_SAMPLES = 12_800
 
 
 @dataclass(frozen=True)
-class Number:
-    """A reported number, or None with the reason why it does not exist.
+class Weights:
+    """How far the importance weights behind an NLL can be trusted.
 
     Args:
-        value: the number; nats for each example unless its name says otherwise.
-        se: standard error over the examples: another test set of this size would differ by about this much.
-        kind: "exact", "bound" (in expectation: the true value is on its better side) or "estimate".
-        n: number of examples.
-        mc_se: standard error of the sampler alone, for these examples; None for one sample, which has no spread.
-        num_samples: K.
-        target: the quantity it is about.
-        reason: why there is no value.
+        ess: effective sample size, mean over the examples.
+        least_ess: the smallest.
+        k_hat: the largest shape of a tail of weights; None for fewer than 21 samples.
+        k_hat_limit: the shape up to which K samples are enough.
+        unreliable: how many examples have a larger one.
     """
 
-    value: float | None
-    se: float | None = None
-    kind: NumberKind | None = None
-    n: int | None = None
-    mc_se: float | None = None
-    num_samples: int | None = None
-    target: str | None = None
-    reason: str | None = None
+    ess: float
+    least_ess: float
+    k_hat: float | None
+    k_hat_limit: float
+    unreliable: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that say something; `value` always."""
-        always = ("value",) if self.num_samples is None else ("value", "mc_se")
-        return {k: v for k, v in asdict(self).items() if v is not None or k in always}
+        """Return all fields."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,14 @@ class Evaluation:
         rate: KL(q(z|x) || p(z)).
         nll: -log p(x) by importance sampling, an upper bound in expectation.
         bits_per_dim: nll in bits for each value, where x is discrete.
+        nll_exact: -log p(x) in closed form, where the model is linear.
         split: which rows.
         binarisation: how grey values became 0/1.
         seed: seed of the sampler.
         units: whose units a density is in: the data's, or the model's standardised ones.
         weighted: True if means are weighted by the rows' weights.
+        weights: how far `nll` can be trusted; None without a density or with one sample.
+        warnings: what is wrong with the numbers.
     """
 
     elbo: Number
@@ -77,156 +84,43 @@ class Evaluation:
     rate: Number
     nll: Number
     bits_per_dim: Number
+    nll_exact: Number
     split: str
     binarisation: str
     seed: int
     units: Units = "data"
     weighted: bool = False
+    weights: Weights | None = None
+    warnings: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON; see `Number` for the fields."""
-        return {k: v.to_json() if isinstance(v, Number) else v for k, v in vars(self).items()}
+        parts = {k: v.to_json() if isinstance(v, Number | Weights) else v for k, v in vars(self).items()}
+        return parts | {"warnings": list(self.warnings)}
 
     def __str__(self) -> str:
-        names = ("elbo", "distortion", "rate", "nll", "bits_per_dim")
-        return "\n".join(_line(name, getattr(self, name)) for name in names)
-
-
-def _line(name: str, number: Number) -> str:
-    if number.value is None:
-        return f"{name:<13} -          ({number.reason})"
-    spread = "" if number.se is None else f" +- {number.se:.3f}"
-    unit = "bits/dim" if name == "bits_per_dim" else "nats"
-    more = [unit, str(number.kind)]
-    if number.num_samples:
-        sampler = "" if number.mc_se is None else f", sampler +- {number.mc_se:.4f}"
-        more.append(f"K = {number.num_samples}{sampler}")
-    if number.target:
-        more.append(number.target)
-    return f"{name:<13} {number.value:9.3f}{spread}  ({', '.join(more)})"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Per-example results, float64 `[N]` in nats.
-
-    Args:
-        distortion: mean of -log p(x|z) over the samples.
-        rate: KL(q || p), in closed form where there is one.
-        log_px: log of the mean importance weight over K samples.
-        variance: the sampler's variance of `log_px`, by the delta method: Var(w) / (K mean(w)^2); NaN for K = 1.
-    """
-
-    distortion: Tensor
-    rate: Tensor
-    log_px: Tensor
-    variance: Tensor
-
-
-def score(
-    model: VAE,
-    data: Dataset,
-    *,
-    num_samples: int = 100,
-    seed: int = 0,
-    source: Source = from_posterior,
-    units: Units = "data",
-) -> Scores:
-    """Score each row of `data` with K = num_samples samples of the source; missing cells are integrated out.
-
-    Args:
-        model: the model; evaluated in evaluation mode without gradients, and left in the mode it was in.
-        data: rows as the model wants them (`Dataset.matching`).
-        num_samples: K.
-        seed: seed of the sampler.
-        source: where z comes from; the posterior, or `from_prior` for the plain Monte-Carlo estimate.
-        units: "data" gives densities of standardised columns in the data's own units: log p(data) = log p(model) -
-            sum_d log scale_d over the observed real columns; "model" leaves them as the model sees them.
-
-    Raises:
-        UsageError: if K < 1 or there are no such units.
-        NoDensity: if the model has no density.
-    """
-    check_samples(num_samples)
-    if not model.has_density:
-        raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
-    check_values(model.decoder.family, data.support, data.spec.name)
-    blocks = []
-    with inference(model), seeded(Stream.EVALUATION, seed):
-        for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
-            blocks.append(_score_block(model, batch, num_samples, (Stream.EVALUATION, seed, i), source))
-    distortion, rate, log_px, variance = (torch.cat(column) for column in zip(*blocks, strict=True))
-    volume = log_volume(data, units)
-    return Scores(distortion + volume, rate, log_px - volume, variance)
-
-
-def distortion_at_code(model: VAE, data: Dataset, *, units: Units = "data") -> Tensor:
-    """Return -log p(x|z) of each row at its code, `[N]` float64 in nats: all that a model without density can say.
-
-    Args:
-        model: a model whose posteriors are points.
-        data: rows as the model wants them (`Dataset.matching`).
-        units: whose units densities of standardised columns are in.
-
-    Raises:
-        UsageError: if there are no such units.
-    """
-    check_values(model.decoder.family, data.support, data.spec.name)
-    values = []
-    with inference(model):
-        for batch in data.blocks(BLOCK_ROWS):
-            values.append(-model(batch).log_px[0].double().cpu())
-    return torch.cat(values) + log_volume(data, units)
-
-
-def log_volume(data: Dataset, units: Units) -> Tensor | float:
-    """Return log |d data / d model| of each row's observed cells, `[N]` float64; 0 where the units are the same.
-
-    Raises:
-        UsageError: if there are no such units.
-    """
-    if units not in get_args(Units):
-        raise UsageError(f"there are no units {units!r}", expected=", ".join(get_args(Units)))
-    log_scale = data.spec.log_scale
-    if units == "model" or log_scale is None:
-        return 0.0
-    observed = torch.ones(len(data), len(log_scale)) if data.mask is None else data.mask
-    return observed.cpu().double() @ log_scale
-
-
-def check_samples(num_samples: int) -> None:
-    """Raise UsageError unless K is a whole number above 0."""
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise UsageError(f"the number of samples cannot be {num_samples}", expected="a whole number above 0")
-
-
-def _score_block(
-    model: VAE, batch: Batch, num_samples: int, keys: tuple[int, ...], source: Source
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    rows = batch.x.shape[0]
-    distortion = torch.zeros(rows, dtype=torch.float64)
-    rate, first = distortion.clone(), torch.full_like(distortion, -math.inf)
-    second = first.clone()
-    for chunk, start in enumerate(range(0, num_samples, BLOCK_SAMPLES)):
-        samples = min(BLOCK_SAMPLES, num_samples - start)
-        with seeded(*keys, chunk):
-            trace = model(batch, samples, source)
-        # float32 shares sum to one within 1e-7 only, which would show in the sixth digit of the result
-        trace = replace(trace, log_share=torch.log_softmax(trace.log_share.double(), 0))
-        share = samples / num_samples
-        distortion -= share * trace.mean(trace.log_px.double()).cpu()
-        rate += share * trace.mean(trace.kl.double()).cpu()
-        log_w = trace.log_w.double()
-        first = torch.logaddexp(first, trace.log_mean_exp(log_w).cpu() + math.log(share))
-        second = torch.logaddexp(second, trace.log_mean_exp(2 * log_w).cpu() + math.log(share))
-    # E[w^2] / E[w]^2 - 1 = Var(w) / E[w]^2; with K / (K - 1) it is unbiased, over K it is the variance of log mean(w)
-    ratio = (torch.exp(second - 2 * first) - 1).clamp_min(0)
-    unknown = torch.full_like(ratio, math.nan)
-    return distortion, rate, first, ratio / (num_samples - 1) if num_samples > 1 else unknown
+        names = ["elbo", "distortion", "rate", "nll", "bits_per_dim"]
+        names += [] if self.nll_exact.value is None else ["nll_exact"]
+        units = {"bits_per_dim": "bits/dim"}
+        lines = [number_line(name, getattr(self, name), units.get(name, "nats")) for name in names]
+        if self.weights is not None:
+            w = self.weights
+            shape = "" if w.k_hat is None else f"; largest k-hat {w.k_hat:.2f} (limit {w.k_hat_limit:.2f})"
+            lines.append(f"{'weights':<13} {w.ess:9.1f}  (effective samples, least {w.least_ess:.1f}{shape})")
+        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
 
 
 def evaluate(
-    model: VAE, data: Dataset | Tensor, *, num_samples: int = 100, seed: int = 0, units: Units = "data"
+    model: VAE,
+    data: Dataset | Tensor,
+    *,
+    num_samples: int = 100,
+    tolerance: float | None = None,
+    most_samples: int = MOST_SAMPLES,
+    seed: int = 0,
+    units: Units = "data",
+    sums: Sums | None = None,
+    after_block: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Return ELBO, distortion, rate, NLL and bits/dim of a model on data.
 
@@ -237,35 +131,118 @@ def evaluate(
         model: a trained model.
         data: a split, such as `data.test`, or a tensor `[N, *shape]` in model units.
         num_samples: K of the importance-sampled NLL.
+        tolerance: nats; K is doubled until the sampler's standard error of the NLL, and what it moved since K/2, are
+            both below this; K is then a multiple of 100. None leaves K as it is.
+        most_samples: K is doubled no further than this.
         seed: seed of the sampler.
         units: "data" or "model": whose units densities of standardised columns are in.
+        sums: sums of an earlier call to go on from, and `after_block` to save them: see `score`.
+        after_block: called after each 100 rows.
 
     Raises:
-        UsageError: if K < 1.
+        UsageError: if K < 1, or the tolerance is not positive.
         DataError: if the data do not fit the model.
     """
     check_samples(num_samples)
+    check_tolerance(tolerance)
     rows = _as_dataset(model, data)
-    protocol, split = rows.spec.binarize, rows.split
     if not model.has_density:
         return _without_density(model, rows, seed, units)
-    scores = score(model, rows, num_samples=num_samples, seed=seed, units=units)
-    n, share = len(rows), shares(rows)
-    target = target_of(model, rows)
-    mc_se = math.sqrt(float((share.square() * scores.variance).sum())) if num_samples > 1 else None
-    nll = _number(-scores.log_px, share, kind="bound", n=n, mc_se=mc_se, num_samples=num_samples, target=target)
+    sums = Sums.empty(len(rows)) if sums is None else sums
+    if tolerance is not None:  # whole chunks of noise, so that the sums can be continued
+        num_samples = BLOCK_SAMPLES * math.ceil(num_samples / BLOCK_SAMPLES)
+
+    def scored(samples: int) -> Scores:
+        return score(model, rows, num_samples=samples, seed=seed, units=units, sums=sums, after_block=after_block)
+
+    scores = scored(num_samples)
+    while tolerance is not None and not _settled(scores, rows, tolerance) and 2 * num_samples <= most_samples:
+        num_samples *= 2
+        scores = scored(num_samples)
+    return _evaluation(model, rows, scores, num_samples, seed=seed, units=units, tolerance=tolerance)
+
+
+def check_tolerance(tolerance: float | None) -> None:
+    """Raise UsageError unless the tolerance is None or a finite number above 0."""
+    if tolerance is not None and not 0 < tolerance < math.inf:
+        raise UsageError(f"the tolerance cannot be {tolerance}", expected="nats, a finite number above 0")
+
+
+def _sampler_error(scores: Scores, share: Tensor) -> float:
+    return math.sqrt(float((share.square() * scores.variance).sum()))
+
+
+def _settled(scores: Scores, rows: Dataset, tolerance: float) -> bool:
+    """Tell whether the sampler's error and the last gain are below the tolerance; one sample tells nothing."""
+    share = shares(rows)
+    return max(_sampler_error(scores, share), abs(float((share * scores.gain).sum()))) < tolerance
+
+
+def _evaluation(
+    model: VAE, rows: Dataset, scores: Scores, num_samples: int, *, seed: int, units: Units, tolerance: float | None
+) -> Evaluation:
+    share, target, several = shares(rows), target_of(model, rows), num_samples > 1
+    nll = mean_number(
+        -scores.log_px,
+        share,
+        kind="bound",
+        side="upper",
+        mc_se=_sampler_error(scores, share) if several else None,
+        bias=-float((share * scores.gain).sum()) if several else None,
+        num_samples=num_samples,
+        target=target,
+    )
+    weights = _weights(scores, num_samples) if several else None
     return Evaluation(
-        elbo=_number(-(scores.distortion + scores.rate), share, kind="bound", n=n, target=target),
-        distortion=_number(scores.distortion, share, kind="estimate", n=n),
-        rate=_number(scores.rate, share, kind="estimate", n=n),
+        elbo=mean_number(-(scores.distortion + scores.rate), share, kind="bound", side="lower", target=target),
+        distortion=mean_number(scores.distortion, share, kind="estimate"),
+        rate=mean_number(scores.rate, share, kind="estimate"),
         nll=nll,
         bits_per_dim=_bits_per_dim(nll, model, rows, share),
-        split=split,
-        binarisation=protocol,
+        nll_exact=_exact(model, rows, share, units, target),
+        split=rows.split,
+        binarisation=rows.spec.binarize,
         seed=seed,
         units=units,
         weighted=rows.weight is not None,
+        weights=weights,
+        warnings=_warnings(rows, scores, nll, weights, tolerance),
     )
+
+
+def _exact(model: VAE, rows: Dataset, share: Tensor, units: Units, target: str) -> Number:
+    log_px = exact_log_px(model, rows, units=units)
+    if log_px is None:
+        return Number(None, reason="log p(x) has a closed form only where the decoder is linear and its noise normal")
+    return mean_number(-log_px, share, kind="exact", target=target)
+
+
+def _weights(scores: Scores, num_samples: int) -> Weights:
+    limit, known = largest_shape(num_samples), not bool(scores.k_hat.isnan().any())
+    unreliable = int((scores.k_hat > limit).sum())
+    largest = float(scores.k_hat.max()) if known else None
+    return Weights(float(scores.ess.mean()), float(scores.ess.min()), largest, limit, unreliable)
+
+
+def _warnings(
+    rows: Dataset, scores: Scores, nll: Number, weights: Weights | None, tolerance: float | None
+) -> tuple[str, ...]:
+    said = []
+    if nll.value is not None and rows.grey is not None and leaked(rows, scores.log_px):
+        said.append(
+            f"an NLL of {nll.value:.2f} nats is impossible: a model that was told every grey image scored here, but "
+            f"not how its pixels were drawn, has about {least_nll(rows):.2f}. These pixels have leaked: into training, "
+            "or from other rows or pixels while they were scored"
+        )
+    if weights is not None and weights.unreliable:
+        said.append(
+            f"{weights.unreliable:,} of {len(rows):,} examples have weights with too heavy a tail for K = "
+            f"{nll.num_samples:,}: their log p(x) may be too low by more than the errors say. Raise --num-samples, or "
+            "see --also annealed"
+        )
+    if tolerance is not None and not _settled(scores, rows, tolerance):
+        said.append(f"the tolerance of {tolerance} nats is not reached with K = {nll.num_samples:,}")
+    return tuple(said)
 
 
 def target_of(model: VAE, rows: Dataset) -> str:
@@ -273,32 +250,6 @@ def target_of(model: VAE, rows: Dataset) -> str:
     observed = rows.mask is not None and not bool(rows.mask.all())
     x = "x_observed" if observed else "x"
     return model.decoder.family.target.replace("p(x)", f"p({x}|y)" if model.conditional else f"p({x})")
-
-
-def shares(rows: Dataset) -> Tensor:
-    """Return each row's share in a mean, `[N]` float64: equal, or by its weight."""
-    if rows.weight is None:
-        return torch.full((len(rows),), 1 / len(rows), dtype=torch.float64)
-    weight = rows.weight.cpu().double()
-    return weight / weight.sum()
-
-
-def no_density_reason(model: VAE) -> str:
-    """Say why `model` has no density."""
-    points = [type(g.posterior_family).__name__ for g in model.groups if not g.posterior_family.has_density]  # pyright: ignore
-    part = f"a {points[0]} posterior is a point" if points else f"{type(model.decoder.family).__name__} is no density"
-    return f"{part}: there is no bound on log p(x)"
-
-
-def _number(values: Tensor, share: Tensor, **facts: Any) -> Number:
-    """Return the weighted mean over the examples with its standard error, or None where a value is not finite."""
-    bad = int((~torch.isfinite(values)).sum())
-    if bad:
-        return Number(None, reason=f"{bad} of {len(values)} examples have a value that is not finite")
-    n, mean = int((share > 0).sum()), (share * values).sum()
-    # for equal shares 1/n this is the usual std / sqrt(n)
-    spread = (share * (values - mean)).square().sum() * n / (n - 1) if n > 1 else None
-    return Number(float(mean), None if spread is None else math.sqrt(float(spread)), **facts)
 
 
 def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Number:
@@ -309,7 +260,7 @@ def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Numb
     seen = rows.spec.dims if rows.mask is None else float((share * rows.mask.flatten(1).sum(1).cpu()).sum())
     per_dim = 1 / (seen * math.log(2))
     se = None if nll.se is None else nll.se * per_dim
-    return Number(nll.value * per_dim, se, kind=nll.kind, n=nll.n, target=nll.target)
+    return Number(nll.value * per_dim, se, kind=nll.kind, side=nll.side, n=nll.n, target=nll.target)
 
 
 def _as_dataset(model: VAE, data: Dataset | Tensor) -> Dataset:
@@ -328,6 +279,6 @@ def _without_density(model: VAE, rows: Dataset, seed: int, units: Units) -> Eval
     """Report the distortion alone."""
     missing = Number(None, reason=no_density_reason(model))
     values = distortion_at_code(model, rows, units=units)
-    distortion = _number(values, shares(rows), kind="exact", n=len(rows))
+    distortion = mean_number(values, shares(rows), kind="exact")
     facts = (rows.split, rows.spec.binarize, seed, units, rows.weight is not None)
-    return Evaluation(missing, distortion, missing, missing, missing, *facts)
+    return Evaluation(missing, distortion, missing, missing, missing, missing, *facts)

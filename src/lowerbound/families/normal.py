@@ -21,6 +21,7 @@ class DiagonalNormal(Distribution):
     """N(loc, diag(scale^2)) over `event_shape`; loc and scale broadcast against each other."""
 
     has_rsample = True
+    normal = True
 
     def __init__(self, loc: Tensor, scale: Tensor, event_dims: int) -> None:
         self.loc, self.scale = loc, scale
@@ -70,6 +71,7 @@ def _kl_normal_normal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
 
 class _NormalFamily(Family):
     support = "real"
+    additive = True
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -195,6 +197,8 @@ class Normal(_NormalFamily):
     >>> q.mean.tolist(), [round(v, 4) for v in q.variance.tolist()]
     ([0.5, 0.5], [0.3679, 0.3679])
     """
+
+    additive = False
 
     def __init__(
         self,

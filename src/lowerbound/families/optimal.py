@@ -33,6 +33,7 @@ class OptimalNormal(Family, Stateful):
     """
 
     support = "real"
+    additive = True
     mean_square: Tensor
 
     def __init__(self, event_shape: tuple[int, ...], decay: float = 0.95, floor: float = 1e-3) -> None:

@@ -86,7 +86,7 @@ class MLP(Network):
         if not 0 <= dropout < 1:
             raise UsageError(f"dropout cannot be {dropout}", expected="0 or more and below 1")
         self.in_shape, self.out_shape, self.condition = tuple(in_shape), tuple(out_shape), condition
-        self.squash = squash
+        self.squash, self.affine = squash, not hidden and not squash
         layers: list[nn.Module] = []
         width = prod(in_shape) + condition
         for size, act in zip(hidden, activation_layers(activation, len(hidden)), strict=True):
