@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from .core.spec import Column, DataSpec
     from .core.types import Batch, Latent, Trace
     from .data import Data, Dataset, from_arrays, load_data, load_rows
+    from .data.sprites import factors
     from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
+    from .evaluation.annealed import Annealing, annealed, bidirectional, rate_distortion
+    from .evaluation.doctor import Diagnosis, doctor
+    from .evaluation.fidelity import sample_quality
+    from .evaluation.outliers import mutated, outliers
+    from .evaluation.reconstruction import column_errors, reconstruction
+    from .evaluation.representation import representation
     from .explore.report import report
     from .ship import load, save
     from .train import Run, fit, fit_prior, resume
@@ -41,6 +48,14 @@ _HOME = {
     "load_rows": "data",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "rate_per_dimension": "evaluation", "report": "explore.report",
+    "Annealing": "evaluation.annealed", "annealed": "evaluation.annealed", "bidirectional": "evaluation.annealed",
+    "rate_distortion": "evaluation.annealed",
+    "Diagnosis": "evaluation.doctor", "doctor": "evaluation.doctor",
+    "sample_quality": "evaluation.fidelity",
+    "mutated": "evaluation.outliers", "outliers": "evaluation.outliers",
+    "column_errors": "evaluation.reconstruction", "reconstruction": "evaluation.reconstruction",
+    "representation": "evaluation.representation",
+    "factors": "data.sprites",
     "load": "ship", "save": "ship",
     "Run": "train", "fit": "train", "fit_prior": "train", "resume": "train",
     "composed": "core.compose",
@@ -48,11 +63,12 @@ _HOME = {
 _MODULES = ("families", "groups", "networks", "objectives", "posteriors", "priors", "recipes")
 
 __all__ = [
-    "VAE", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Encoder", "Evaluation", "Latent",
-    "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units", "composed", "evaluate",
-    "families", "fit", "fit_prior", "from_arrays", "groups", "load", "load_data", "load_rows", "networks",
-    "objectives", "posteriors", "priors", "rate_per_dimension", "recipe", "recipes", "recorded", "report", "resume",
-    "save", "score",
+    "VAE", "Annealing", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Diagnosis", "Encoder",
+    "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units",
+    "annealed", "bidirectional", "column_errors", "composed", "doctor", "evaluate", "factors", "families", "fit",
+    "fit_prior", "from_arrays", "groups", "load", "load_data", "load_rows", "mutated", "networks", "objectives",
+    "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes", "reconstruction",
+    "recorded", "report", "representation", "resume", "sample_quality", "save", "score",
 ]  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def command(words: list[str]) -> int:
     numbers = evaluate(run.model, rows, num_samples=options.num_samples)
     (out / "eval").mkdir()
     write_json(out / "eval" / "test.json", numbers.to_json())
-    show(numbers, as_json=False)
+    show(numbers)
     samples = run.model.sample(64, seed=options.seed)
     path = out / "samples" / "samples-mean.png"
     say(f"samples:         {write_examples(path, samples, recipe.spec, lambda: sample_grid(samples, 'mean'))}")

@@ -12,6 +12,7 @@ from ..core.noise import mix
 from .arrays import from_arrays
 from .dataset import Data
 from .idx import read_idx
+from .sprites import sprites
 
 _MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHA256 = {
@@ -82,4 +83,5 @@ BUILTIN: dict[str, Callable[..., Data]] = {
     "ring": ring,
     "moons": moons,
     "8gaussians": eight_gaussians,
+    "sprites": sprites,
 }

@@ -1,0 +1,77 @@
+"""`lowerbound doctor RUN`: what is wrong with a run's model, and what to do about it."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import LowerboundError
+from ..core.model import VAE
+from ..data import Data
+from ..evaluation.doctor import Commands, Diagnosis, default_commands, doctor
+from ..recipes import find
+from ..ship.files import read_json, write_json
+from .common import RunOptions, open_model, own_data
+from .config import Config, options_of_run, words_of
+from .mistakes import parse
+from .output import result, result_json, saved, say
+from .train import defaults_of
+
+
+@dataclass(kw_only=True)
+class Doctor(RunOptions):
+    """What is wrong with a run's model, in sentences with their numbers, and the command that repairs it.
+
+    Is z used? Is q more than a point? Does the prior match the codes? Is q calibrated? What does the ELBO lose?
+
+    The aggregate posterior is that of all training rows, holes are measured by 10,000 of their codes, the gaps on 50
+    held-out rows, the rest on `rows` of them. On MNIST this takes half a minute on one core.
+    """
+
+    rows: int = 1000
+    """Held-out rows (the run's test rows, or validation rows without any), at most."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound doctor`."""
+    options = parse(Doctor, words, "doctor")
+    folder, model, spec = open_model(options)
+    data = own_data(folder, spec)
+    say(f"{folder.name}: {len(data.train):,} training rows of {spec.name}, at most {options.rows:,} held out")
+    commands = commands_of(folder, model, data, options.run)
+    found = doctor(model, data, rows=options.rows, seed=options.seed, commands=commands)
+    path = folder / "eval" / "doctor.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {**found.to_json(), "text": str(found)})
+    if options.json:
+        result_json(found.to_json())
+    else:
+        result(str(found))
+    saved(path, _following(found, options.run))
+    return 0
+
+
+def _following(found: Diagnosis, run: str) -> str:
+    remedies = [finding.command for finding in found.wrong if finding.command]
+    return remedies[0] if remedies else f"lowerbound sample {shlex.quote(run)}"
+
+
+def commands_of(folder: Path, model: VAE, data: Data, run: str) -> Commands:
+    """Return what the commands of remedies are made of: the run's own, or a plain recipe if it was no ELBO."""
+    try:
+        options, recipe = options_of_run(folder), read_json(folder / "recipe.json")
+        objective = recipe["objective"]["part"]
+    except (LowerboundError, KeyError, TypeError):  # a run of older files; the data are known all the same
+        return replace(default_commands(model, data), run=shlex.quote(run))
+    by_elbo = objective == "ELBO" and options.get("beta", 1.0) == 1.0
+    name = options["recipe"] if by_elbo else "cvae" if model.conditional else "vae"
+    usual = {**defaults_of(name), **vars(find(name)(data.spec).training)}
+    other = {k: v for k, v in options.items() if k not in ("recipe", "data") and _plain(v) != _plain(usual.get(k))}
+    if not by_elbo:
+        other = {k: v for k, v in other.items() if k in usual}
+    words = [name, "--data", options["data"], *words_of(Config(folder, other, {}), other)]
+    return Commands(shlex.quote(run), f"lowerbound train {shlex.join(words)}", by_elbo)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
