@@ -8,6 +8,7 @@ again, so the command can be stopped and taken up; the table is written anew aft
 """
 
 import argparse
+import functools
 import json
 import math
 import platform
@@ -227,4 +228,4 @@ def main(say: Callable[[str], None]) -> None:
 
 
 if __name__ == "__main__":
-    main(print)
+    main(functools.partial(print, flush=True))

@@ -79,8 +79,9 @@ def own_data(folder: Path) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
 
 
-@pytest.mark.parametrize("block", [1, 2, 3])
-def test_commands_run(tmp_path, block):
+@pytest.mark.parametrize("block", [1, 2, 3, 4])
+def test_commands_run(tmp_path, block, monkeypatch):
+    monkeypatch.setenv("LOWERBOUND_CACHE", str(tmp_path / "cache"))
     own_data(tmp_path)
     lines = [line for line in blocks(ENGLISH, "sh")[block].splitlines() if line]
     assert len(lines) >= 5

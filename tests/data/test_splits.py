@@ -78,7 +78,7 @@ def test_the_data_seed_of_a_built_in_set_moves_its_splits(name):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**33, 2**70])
-@pytest.mark.parametrize("name", ["digits", "ring", "moons", "8gaussians"])
+@pytest.mark.parametrize("name", ["digits", "ring", "moons", "8gaussians", "sprites"])
 def test_a_seed_works_for_every_set_or_is_refused(name, seed):
     try:
         assert load_data(name, seed=seed).spec.data_seed == seed

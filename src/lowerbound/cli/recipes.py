@@ -42,10 +42,10 @@ def command(words: list[str]) -> int:
 
 def listing() -> str:
     """Return one line for each recipe."""
-    rows = []
+    rows, width = [], max(map(len, RECIPES)) + 2
     for name in sorted(RECIPES):
         summary = (inspect.getdoc(RECIPES[name]) or "").splitlines()[0].rstrip(".")
-        rows.append(f"  {name:<19}{summary.split(': ')[0]}")
+        rows.append(f"  {name:<{width}}{summary.split(': ')[0]}")
     return "\n".join(rows)
 
 
