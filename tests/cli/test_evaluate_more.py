@@ -74,11 +74,11 @@ def test_json_holds_all_measures(lowerbound):
 
 
 def test_the_tolerance_decides_how_many_samples(lowerbound):
-    code, out, _ = lowerbound("evaluate", "digits", "--tolerance", "0.02", "--json")
+    code, out, _ = lowerbound("evaluate", "digits", "--tolerance", "0.004", "--json")
     found = json.loads(out)["nll"]
     assert code == 0
-    assert found["num_samples"] in (200, 400, 800, 1600, 3200)
-    assert max(found["mc_se"], abs(found["bias"])) < 0.02
+    assert found["num_samples"] in (200, 400, 800, 1600, 3200, 6400, 12_800)
+    assert max(found["mc_se"], abs(found["bias"])) < 0.004
 
 
 def test_a_larger_K_draws_only_the_samples_that_are_missing(lowerbound, monkeypatch):

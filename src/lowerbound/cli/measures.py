@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
 
@@ -30,6 +30,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 SHOWN_BETAS = 8  # lines of the curve that are printed; all are saved
 
 
+@runtime_checkable
 class Measured(Protocol):
     """What a measure returns: numbers as JSON and as text."""
 

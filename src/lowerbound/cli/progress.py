@@ -62,7 +62,7 @@ def digest(model: VAE, rows: Dataset, seed: int) -> str:
     tensors = [*model.state_dict().values(), *(getattr(rows, name) for name in ("x", "seen", "y", "mask"))]
     for tensor in tensors:
         if tensor is not None:
-            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
 
 

@@ -57,8 +57,9 @@ def load_data(
     """Load data by name or path and split them by seed.
 
     Args:
-        source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or train/ and
-            test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's names).
+        source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
+            train/ and test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's
+            names).
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.

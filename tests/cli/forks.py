@@ -1,0 +1,79 @@
+"""Commands as processes of their own that need not load torch: each is a fork of a server that has loaded it.
+
+A fork has its own exit, standard output, standard error and folder, as a process started from a shell has. What Python
+reads before its first line (the encoding of the terminal, the locale) is the server's: cases about that need a process
+from the start.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+HELD = "import lowerbound.cli.train, lowerbound.cli.evaluate, lowerbound.cli.denoise, lowerbound.recipes"
+
+
+class Server:
+    """A process that runs commands in forks of itself, one at a time.
+
+    Args:
+        environment: of the server, and of each command.
+        seconds: after which a command is killed.
+    """
+
+    def __init__(self, environment: dict[str, str], seconds: int) -> None:
+        words = [sys.executable, str(Path(__file__)), str(seconds)]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def run(self, words: list[str], folder: Path, out: Path, err: Path) -> int:
+        """Run `lowerbound WORDS` in a folder, its output to two files; returns the exit code, as `subprocess` does."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err)}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End the server."""
+        self.process.communicate(timeout=10)
+
+
+def _serve(seconds: int) -> dict | None:
+    """Answer requests until there are none; returns the request in a fork, which is to carry it out."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(seconds)
+            return asked
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+    return None
+
+
+def _become(asked: dict) -> None:
+    """Be the command: its folder, and files for what it says."""
+    os.chdir(asked["folder"])
+    for name, number in (("out", 1), ("err", 2)):
+        file = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+if __name__ == "__main__":
+    exec(compile(HELD, "held", "exec"))
+    from lowerbound.cli.main import main
+
+    request = _serve(int(sys.argv[1]))
+    if request is not None:
+        _become(request)
+        main(request["words"])
