@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from io import BytesIO
 from math import ceil
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -51,6 +50,8 @@ GREY = "#767676"
 WIDTH, DPI, FONT = 7.0, 144, 9.0
 LETTER = 0.078  # inches across for one letter
 LINE = 0.19  # inches for a line of text
+CODE = 9  # letters that U+XXXX is wide
+LINES = 6  # of a title, at most
 NAME = 28  # letters of a user's name that are shown
 Points = Sequence[tuple[int | float, int | float]]
 _KEPT = ("backend", "interactive", "toolbar", "timezone", "webagg", "tk.", "savefig.directory", "figure.", "macosx")
@@ -163,8 +164,15 @@ def short(text: str, most: int = NAME) -> str:
 
 
 def letters(text: str) -> int:
-    """Return how many latin letters a text is wide: Chinese ones count twice."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    """Return how many latin letters a text is wide: Chinese ones count twice, or as U+XXXX where no font has them."""
+    return sum(map(_width, text))
+
+
+def _width(c: str) -> int:
+    drawn = drawable(c)
+    if drawn.startswith("U+"):
+        return CODE * len(c)
+    return 2 if unicodedata.east_asian_width(c) in "WF" else 1
 
 
 def write_title(axes: Axes, text: str, width: float = WIDTH) -> None:
@@ -173,9 +181,20 @@ def write_title(axes: Axes, text: str, width: float = WIDTH) -> None:
 
 
 def in_lines(text: str, width: float) -> list[str]:
-    """Return a text in lines that fit so many inches, ready to draw."""
-    share = len(text) / max(letters(text), 1)
-    return [drawable(line) for line in wrap(text, max(8, int(width / LETTER * share)))]
+    """Return a text in lines that fit so many inches, ready to draw; a text of many lines is cut short."""
+    room, lines = max(8, int(width / LETTER)), []
+    for word in text.split():
+        if lines and letters(lines[-1]) + 1 + letters(word) <= room:
+            lines[-1] += f" {word}"
+            continue
+        while letters(word) > room:
+            cut = max((i for i in range(1, len(word)) if letters(word[:i]) <= room), default=1)
+            lines.append(word[:cut])
+            word = word[cut:]
+        lines.append(word)
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], f"{lines[LINES - 1][:-1]}…"]
+    return [drawable(line) for line in lines]
 
 
 def finite(points: Points) -> np.ndarray:

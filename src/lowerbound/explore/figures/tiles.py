@@ -225,7 +225,8 @@ def learned_manifold(
         _check_count(f"grid {name!r}", images, steps * steps, f"{steps} x {steps}")
     first = next(iter(grids.values()))
     side = min(5.0, WIDTH / len(grids))
-    height = (side - 0.3) * first.shape[2] / first.shape[3] + 0.75
+    titles = max(len(in_lines(name, side - 0.3)) for name in grids)
+    height = (side - 0.3) * first.shape[2] / first.shape[3] + 0.56 + LINE * titles
     figure, axes = new_figure(max(3.5, side * len(grids)), height, columns=len(grids))
     for panel, (name, images) in zip(axes[0], grids.items(), strict=True):
         show_images(panel, images, columns=steps, gap=0)
