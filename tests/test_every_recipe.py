@@ -126,7 +126,7 @@ def test_a_few_epochs_make_it_better(name):
 
 @every_recipe
 def test_the_same_seed_gives_the_same_bytes(name):
-    few = replace(digits(), train=digits().train.take(300), valid=digits().valid.take(50))
+    few = replace(digits(), train=digits().train.take(200), valid=digits().valid.take(50))
     one, other = (fit(made(name), few, epochs=2, seed=2, progress=False).model for _ in range(2))
     assert weights(one) == weights(other)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import bad_files as bad
 import numpy as np
 import pytest
+
 from forks import Server
 
 COMMAND = (sys.executable, "-m", "lowerbound")
