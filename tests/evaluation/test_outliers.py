@@ -303,6 +303,7 @@ def test_the_command_writes_what_it_prints(home, monkeypatch, capsys):
     assert command([*words, "--background", "noisy", "--ensemble", "two", "--json"]) == 0
     out, err = capsys.readouterr()
     printed, written = json.loads(out), json.loads((home / "runs/one/eval/outliers-noise.json").read_text())
+    assert written.pop("text").startswith("score")  # what the report shows
     assert written == {"run": "one", "against": "noise.npy", **printed}
     assert list(printed["scores"]) == [
         "elbo", "log_px", "ratio", "typicality", "complexity", "code", "waic",
