@@ -15,7 +15,7 @@ from .errors import ShapeError, UsageError
 from .noise import Stream, seeded
 from .record import recorded
 from .spec import DataSpec
-from .types import Batch, Infer, Lent, Trace
+from .types import Batch, Infer, Latents, Lent, Trace
 from .walk import Source, folded, from_posterior, mode, observe, unscored, walk
 
 Show: TypeAlias = Literal["mean", "draw"]
@@ -234,13 +234,16 @@ class VAE(nn.Module):
 
     def forward(self, batch: Batch, num_samples: int = 1, source: Source = from_posterior) -> Trace:
         """Pass a batch through the model with K = num_samples latent samples for each example."""
-        features = self.encoder(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
-        shape = (num_samples, batch.x.shape[0])
-        lent = Lent(self.infer, batch.index if self.training else None)
-        state, latents = walk(self._groups(), features, batch.y, lent, source, shape)
+        state, latents = self.visit(batch, num_samples, source)
         px = self.decoder(state, batch.y)
-        log_px = px.log_prob(batch.x, batch.mask).expand(shape)
-        return Trace(latents, px, log_px, log_px.new_full(shape, -math.log(num_samples)))
+        log_px = px.log_prob(batch.x, batch.mask).expand(num_samples, batch.x.shape[0])
+        return Trace(latents, px, log_px, torch.full_like(log_px, -math.log(num_samples)))
+
+    def visit(self, batch: Batch, num_samples: int = 1, source: Source = from_posterior) -> tuple[Tensor, Latents]:
+        """Return the state that is decoded, `[K, B, *state]`, and the latents of a pass with K samples for each row."""
+        features = self.encoder(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
+        lent = Lent(self.infer, batch.index if self.training else None)
+        return walk(self._groups(), features, batch.y, lent, source, (num_samples, batch.x.shape[0]))
 
     def infer(self, x: Tensor, y: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """Return the top posterior q(z|x, y); it asks no prior, since priors may be made of it."""

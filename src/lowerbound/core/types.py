@@ -75,6 +75,24 @@ class Latent:
         return self.log_q - self.log_p if closed is None else closed.expand(self.log_q.shape)
 
 
+Latents: TypeAlias = tuple[Latent, ...]
+
+
+def log_weights(log_px: Float[Tensor, "K B"], latents: Latents) -> Float[Tensor, "K B"]:
+    """Return the log importance weights log p(x, z) - log q(z|x) in nats, `[K, B]`."""
+    for latent in latents:
+        log_px = log_px + (latent.log_p - latent.log_q)
+    return log_px
+
+
+def total_rate(latents: Latents) -> Float[Tensor, "K B"]:
+    """Return the KL of all groups together in nats, `[K, B]`."""
+    total = latents[0].kl
+    for latent in latents[1:]:
+        total = total + latent.kl
+    return total
+
+
 @dataclass
 class Trace:
     """Everything an objective may read of one pass through the model.
@@ -87,7 +105,7 @@ class Trace:
             log q(y|x) when a group is enumerated.
     """
 
-    latents: tuple[Latent, ...]
+    latents: Latents
     px: Distribution
     log_px: Float[Tensor, "K B"]
     log_share: Float[Tensor, "K B"]
@@ -95,18 +113,12 @@ class Trace:
     @property
     def log_w(self) -> Float[Tensor, "K B"]:
         """Log importance weights log p(x, z) - log q(z|x) in nats."""
-        log_w = self.log_px
-        for latent in self.latents:
-            log_w = log_w + (latent.log_p - latent.log_q)
-        return log_w
+        return log_weights(self.log_px, self.latents)
 
     @property
     def kl(self) -> Float[Tensor, "K B"]:
         """KL of all groups together in nats."""
-        total = self.latents[0].kl
-        for latent in self.latents[1:]:
-            total = total + latent.kl
-        return total
+        return total_rate(self.latents)
 
     def mean(self, value: Float[Tensor, "K B"]) -> Float[Tensor, " B"]:
         """Expectation over the samples, by their shares."""

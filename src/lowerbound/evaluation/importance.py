@@ -16,9 +16,10 @@ from ..core.errors import NoDensity, UsageError
 from ..core.model import VAE, inference
 from ..core.noise import Stream, seeded
 from ..core.rules import check_values
-from ..core.types import Batch, Trace
+from ..core.types import Batch, log_weights, total_rate
 from ..core.walk import Source, from_posterior
 from ..data.dataset import Dataset
+from .decoding import Decoding, Kernels
 from .pareto import pareto_shape, tail_size
 
 BLOCK_ROWS, BLOCK_SAMPLES = 100, 100
@@ -60,20 +61,17 @@ class Sums:
         """Return the sums of some rows; what is added to them is added here."""
         return Sums(*(getattr(self, field.name)[..., start:stop] for field in fields(self)))
 
-    def add(self, trace: Trace, samples: int) -> None:
-        """Add a pass of so many samples."""
-        # float32 shares sum to one within 1e-7 only, which would show in the sixth digit of the result
-        log_share = torch.log_softmax(trace.log_share.double(), 0).cpu() + math.log(samples)
-        share = log_share.exp()
-        log_w = log_share + trace.log_w.double().cpu()
-        self.samples += samples
-        self.distortion -= (share * trace.log_px.double().cpu()).sum(0)
-        self.rate += (share * trace.kl.double().cpu()).sum(0)
+    def add(self, log_px: Tensor, rate: Tensor, log_w: Tensor) -> None:
+        """Add a pass of some samples: log p(x|z), the rate and log p(x, z) - log q(z|x) of each, `[K, N]` in nats."""
+        log_w = log_w.double().cpu()
+        self.samples += len(log_w)
+        self.distortion -= log_px.double().cpu().sum(0)
+        self.rate += rate.double().cpu().sum(0)
         middle = (len(log_w) + 1) // 2
         for half, part in zip(self.halves, (log_w[:middle], log_w[middle:]), strict=True):
             if len(part):
                 half.copy_(torch.logaddexp(half, torch.logsumexp(part, 0)))
-        self.squares.copy_(torch.logaddexp(self.squares, torch.logsumexp(2 * log_w - log_share, 0)))
+        self.squares.copy_(torch.logaddexp(self.squares, torch.logsumexp(2 * log_w, 0)))
         self.largest.copy_(torch.cat([self.largest, log_w]).topk(TAIL + 1, 0).values)
 
 
@@ -110,6 +108,7 @@ def score(
     units: Units = "data",
     sums: Sums | None = None,
     after_block: Callable[[], None] | None = None,
+    kernels: Kernels = "auto",
 ) -> Scores:
     """Score each row of `data` with K = num_samples samples of the source; missing cells are integrated out.
 
@@ -127,9 +126,10 @@ def score(
         sums: sums of an earlier call with the same model, rows, seed and source and a smaller K, such as one that was
             interrupted: only the samples that are missing are drawn. They are changed in place.
         after_block: called whenever the sums of 100 more rows are complete, to save them.
+        kernels: "eager", "compiled", or "auto": how samples are decoded (`Decoding`); it changes rounding only.
 
     Raises:
-        UsageError: if K < 1, there are no such units, or the sums are of other rows or of more samples.
+        UsageError: if K < 1, there are no such units or kernels, or the sums are of other rows or of more samples.
         NoDensity: if the model has no density.
     """
     check_samples(num_samples)
@@ -138,21 +138,31 @@ def score(
     check_values(model.decoder.family, data.support, data.spec.name)
     sums = Sums.empty(len(data)) if sums is None else sums
     _check_sums(sums, len(data), num_samples)
+    decoding = Decoding(model, min(num_samples, BLOCK_SAMPLES), len(data) * num_samples, kernels)
     with inference(model), seeded(Stream.EVALUATION, seed):
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
             part = sums.rows(i * BLOCK_ROWS, i * BLOCK_ROWS + batch.x.shape[0])
-            _add_chunks(model, batch, part, num_samples, (Stream.EVALUATION, seed, i), source)
+            _add_chunks(model, decoding, batch, part, num_samples, (Stream.EVALUATION, seed, i), source)
             if after_block is not None:
                 after_block()
     return _scores(sums, num_samples, log_volume(data, units))
 
 
-def _add_chunks(model: VAE, batch: Batch, sums: Sums, num_samples: int, keys: tuple[int, ...], source: Source) -> None:
+def _add_chunks(
+    model: VAE,
+    decoding: Decoding,
+    batch: Batch,
+    sums: Sums,
+    num_samples: int,
+    keys: tuple[int, ...],
+    source: Source,
+) -> None:
     for start in range(int(sums.samples[0]), num_samples, BLOCK_SAMPLES):
         samples = min(BLOCK_SAMPLES, num_samples - start)
         with seeded(*keys, start // BLOCK_SAMPLES):
-            trace = model(batch, samples, source)
-        sums.add(trace, samples)
+            state, latents = model.visit(batch, samples, source)
+            log_px = decoding.log_px(state, batch, samples)
+        sums.add(log_px, total_rate(latents), log_weights(log_px, latents))
 
 
 def _scores(sums: Sums, num_samples: int, volume: Tensor | float) -> Scores:
