@@ -18,6 +18,9 @@ from lowerbound.cli.main import main
 RUNS = {
     "one": ("vae", "digits", "--latent-dim", "3", "--hidden", "24"),
     "two": ("vae", "digits", "--latent-dim", "5", "--hidden", "17", "--epochs", "2"),
+    "one-s1": ("vae", "digits", "--latent-dim", "3", "--hidden", "24", "--seed", "1"),
+    "two-s1": ("vae", "digits", "--latent-dim", "5", "--hidden", "17", "--epochs", "2", "--seed", "1"),
+    "two-s2": ("vae", "digits", "--latent-dim", "5", "--hidden", "17", "--epochs", "2", "--seed", "2"),
     "given-y": ("cvae", "digits", "--hidden", "11"),
     "code": ("ae", "digits", "--hidden", "13"),
     "sharp": ("vae", "digits", "--hidden", "19", "--binarize", "threshold"),
@@ -231,6 +234,35 @@ def test_the_difference_is_that_of_each_example(lowerbound):
     assert found["se"] == pytest.approx(se)
     assert (found["low"], found["high"]) == pytest.approx((each.mean() - 1.96 * se, each.mean() + 1.96 * se), rel=1e-3)
     assert (found["run"], found["first"], found["n"]) == ("two", "one", 179)
+
+
+def test_runs_that_differ_in_their_seed_are_taken_together(lowerbound):
+    _, out, _ = lowerbound("compare", "one", "two", "two-s1", "one-s1", "--num-samples", "3", "--json")
+    found = {(d["variant"], d["first"]): d for d in json.loads(out)["over_seeds"]}
+    logs = {}
+    for name in ("one", "one-s1", "two", "two-s1"):
+        model = load(f"runs/{name}")
+        assert model.spec is not None
+        logs[name] = float(score(model, load_data("digits").test.matching(model.spec), num_samples=3).log_px.mean())
+    one = "vae latent_dim 3 hidden 24 epochs 1"
+    two = "vae latent_dim 5 hidden 17 epochs 2"
+    differences = np.array([logs["two"] - logs["one"], logs["two-s1"] - logs["one-s1"]])
+    assert set(found) == {(one, None), (two, None), (two, one)}
+    assert found[one, None]["value"] == pytest.approx((logs["one"] + logs["one-s1"]) / 2)
+    assert found[two, one]["value"] == pytest.approx(differences.mean())
+    assert found[two, one]["se_seeds"] == pytest.approx(differences.std(ddof=1) / np.sqrt(2))
+    assert found[two, one]["paired"]
+    assert found[two, one]["low"] < differences.mean() < found[two, one]["high"]
+    _, out, _ = lowerbound("compare", "one", "one-s1", "two-s1", "two-s2", "--num-samples", "3")
+    assert f"log p of {one} over 2 seeds: " in out
+    assert f"log p of {two} over 2 seeds less {one} over 2 others: " in out
+    assert "over seeds" not in lowerbound("compare", "one", "two", "--num-samples", "3")[1]
+
+
+def test_numbers_of_different_estimators_are_told_apart(lowerbound):
+    _, out, _ = lowerbound("compare", "one", "code", "--num-samples", "3")
+    assert "distortion: not comparable, the estimators differ: one: estimate; code: exact" in out
+    assert "nll: not comparable" not in out
 
 
 def test_compare_uses_saved_numbers_where_they_fit(lowerbound):

@@ -9,7 +9,16 @@ import torch
 from lowerbound import from_arrays, load_data, recipes
 from lowerbound.core.errors import Incompatible, UsageError
 from lowerbound.evaluation import score
-from lowerbound.evaluation.compare import check_same, difference, differences, subject_of
+from lowerbound.evaluation.compare import (
+    check_same,
+    difference,
+    differences,
+    mixed,
+    over_seeds,
+    scored,
+    subject_of,
+)
+from lowerbound.evaluation.number import Number
 
 
 def digits():
@@ -26,7 +35,8 @@ def model(name="vae", seed=0, data=None, **options):
 def test_each_model_is_compared_with_the_first_that_has_a_density():
     pairs = {"code": model("ae"), "a": model(seed=1), "b": model(seed=2, latent_dim=3), "c": model(seed=5)}
     models = {name: made for name, (made, _) in pairs.items()}
-    found = differences(models, [rows for _, rows in pairs.values()], num_samples=11, seed=3)
+    scores = scored(models, [rows for _, rows in pairs.values()], num_samples=11, seed=3)
+    found = differences(scores, pairs["a"][1], num_samples=11)
     logs = {name: score(*pairs[name], num_samples=11, seed=3).log_px.numpy() for name in "abc"}
     assert [(d.run, d.first) for d in found] == [("b", "a"), ("c", "a")]
     for d in found:
@@ -42,7 +52,8 @@ def test_the_difference_follows_the_weights_of_the_rows():
     weight = draws.integers(1, 9, 31).astype(np.float32)
     data = from_arrays(draws.normal(size=(31, 3)).astype(np.float32), weight=weight, test_fraction=0.4)
     (one, rows), (two, _) = (model(seed=s, data=data, latent_dim=2) for s in (1, 2))
-    [found] = differences({"one": one, "two": two}, [rows, rows], num_samples=5, seed=0)
+    scores = scored({"one": one, "two": two}, [rows, rows], num_samples=5, seed=0)
+    [found] = differences(scores, rows, num_samples=5)
     each = (score(two, rows, num_samples=5).log_px - score(one, rows, num_samples=5).log_px).numpy()
     assert rows.weight is not None
     assert found.number.value == pytest.approx(np.average(each, weights=rows.weight.numpy()))
@@ -70,7 +81,7 @@ def test_other_rows_are_refused():
     (one, rows), (two, _) = model(seed=1), model(seed=2)
     other = rows.rows(torch.arange(len(rows)).flip(0))
     with pytest.raises(Incompatible, match="different values"):
-        differences({"one": one, "two": two}, [rows, other], num_samples=2, seed=0)
+        scored({"one": one, "two": two}, [rows, other], num_samples=2, seed=0)
     scores = score(one, rows, num_samples=2)
     with pytest.raises(UsageError, match="the same rows"):
         difference("two", score(two, rows.take(9), num_samples=2), "one", scores, rows, num_samples=2)
@@ -92,3 +103,51 @@ def test_what_two_models_do_not_share_is_named(name, data, parts):
     lines = [line.split() for line in str(refused.value).splitlines()]
     assert {line[0] for line in lines if "first:" in line} == parts
     assert check_same({"a": subjects["first"], "b": subjects["first"]}) == subjects["first"]
+
+
+def table_of(draws, seeds, examples, mean):
+    """Return values of examples under seeds, `[S, N]`: both, and what they do together, have effects of their own."""
+    own, shared = draws.normal(0, 0.5, (seeds, 1)), draws.normal(0, 2, (1, examples))
+    return torch.tensor(mean + own + shared + draws.normal(0, 0.7, (seeds, examples)))
+
+
+@pytest.mark.parametrize("seeds", [((0, 1, 2), None), ((0, 1, 2), (2, 1, 0)), ((0, 1, 2, 3), (7, 8, 9))])
+def test_the_interval_over_seeds_and_examples_covers_the_truth(seeds):
+    """Of 400 intervals of 95%, at least 90% cover the truth: a false alarm has a probability below 2e-5."""
+    rows = digits().test.take(41)
+    covered, by_examples = 0, 0
+    draws = np.random.default_rng(5)
+    for _ in range(400):
+        tables = [table_of(draws, len(s), 41, mean) for s, mean in zip(seeds, (3.0, 1.0), strict=True) if s]
+        runs = [dict(zip(s, t, strict=True)) for s, t in zip([s for s in seeds if s], tables, strict=True)]
+        truth = 3.0 if len(runs) == 1 else 2.0
+        found = over_seeds("a", runs[0], rows, first="b", others=runs[1] if len(runs) > 1 else None)
+        covered += found.low <= truth <= found.high
+        by_examples += abs(found.value - truth) <= 1.96 * found.se_examples
+    assert covered >= 0.9 * 400
+    assert by_examples < covered, "an interval that leaves the seeds out covers less"
+
+
+def test_the_mean_over_seeds_is_that_of_the_runs():
+    rows = digits().test.take(11)
+    draws = np.random.default_rng(1)
+    one = {seed: torch.tensor(draws.normal(size=11)) for seed in (4, 2, 9)}
+    two = {seed: torch.tensor(draws.normal(size=11)) for seed in (2, 4, 9)}
+    found = over_seeds("two", two, rows, first="one", others=one)
+    each = np.array([float((two[s] - one[s]).mean()) for s in (2, 4, 9)])
+    assert found.paired
+    assert found.value == pytest.approx(each.mean())
+    assert found.se_seeds == pytest.approx(each.std(ddof=1) / np.sqrt(3))
+    alone = over_seeds("one", {3: one[4]}, rows)
+    assert (alone.low, alone.high, alone.se_seeds) == (None, None, None)
+    assert alone.value == pytest.approx(float(one[4].mean()))
+    with pytest.raises(UsageError, match="same rows"):
+        over_seeds("one", {3: one[4][:5]}, rows)
+
+
+def test_mixed_estimators_are_told():
+    bound = Number(1.0, kind="bound", side="upper", num_samples=100, target="log p(x)")
+    assert mixed({"a": bound, "b": replace(bound, value=2.0, se=0.1), "c": Number(None)}) is None
+    for other in (replace(bound, num_samples=50), replace(bound, target="log p(x|y)"), Number(1.0, kind="exact")):
+        told = mixed({"a": bound, "b": other})
+        assert told is not None and "a: bound upper K = 100" in told

@@ -12,8 +12,20 @@ from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data.dataset import Dataset, SplitName
 from ..evaluation import evaluate
-from ..evaluation.compare import Difference, Subject, check_same, differences, subject_of
+from ..evaluation.compare import (
+    Difference,
+    SeedDifference,
+    Subject,
+    check_same,
+    differences,
+    mixed,
+    over_seeds,
+    scored,
+    subject_of,
+)
+from ..evaluation.importance import Scores
 from ..evaluation.likelihood import Units
+from ..evaluation.number import Number
 from ..explore.comparison import Side, comparison_page, comparison_path
 from ..explore.html import page_path, write_page
 from ..explore.pictures import Shown
@@ -34,7 +46,8 @@ class Compare(ReadingOptions):
 
     Saved evaluations are used where they fit, and made and saved where they do not. Runs whose numbers are about
     different things are refused. A difference is the mean over the examples of log p(x) under a run less that under the
-    first run, in nats: above 0 the run is better. Its 95% interval is 1.96 standard errors to each side.
+    first run, in nats: above 0 the run is better. Its 95% interval is 1.96 standard errors to each side. Runs that
+    differ in their seed alone are also taken together: means and differences with intervals over seeds and examples.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -82,12 +95,14 @@ def command(words: list[str]) -> int:
     subject = check_same({run.name: run.subject for run in runs})
     runs = [_evaluated(run, options) for run in runs]
     models = {run.name: run.model for run in runs}
-    found = differences(
+    scores = scored(
         models, [r.rows for r in runs], num_samples=options.num_samples, seed=options.seed, units=options.units
     )
-    words = _in_words(runs, subject, found, options)
+    found = differences(scores, runs[0].rows, num_samples=options.num_samples)
+    seeds = _over_seeds(runs, scores)
+    words = _in_words(runs, subject, found, seeds, options)
     if options.json:
-        result_json(_as_json(runs, subject, found, options))
+        result_json(_as_json(runs, subject, found, seeds, options))
     else:
         _show(runs, words)
     if options.out is not None:
@@ -197,7 +212,7 @@ def _fits(known: dict[str, Any], run: Compared, options: Compare) -> bool:
 def _options_of(files: RunFiles) -> dict[str, Any]:
     """Return everything a run was asked for: the recipe's options, those of training, and the seed."""
     training = inside(files.recipe, "training", "args")
-    return {**training, **inside(files.recipe, "options"), "seed": files.env.get("seed")}
+    return {**inside(files.recipe, "options"), **training, "seed": files.env.get("seed")}
 
 
 def differing(runs: list[RunFiles]) -> dict[str, list[Any]]:
@@ -206,6 +221,35 @@ def differing(runs: list[RunFiles]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for options in each for name in options)
     values = {name: [options.get(name) for options in each] for name in names}
     return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _variants(runs: list[Compared]) -> dict[str, dict[int, Compared]]:
+    """Return the runs by what they were asked for but their seed, and by their seed; a seed that recurs is left out."""
+    asked = [{**_options_of(run.files), "recipe": run.files.recipe.get("name")} for run in runs]
+    found: dict[str, dict[int, Compared]] = {}
+    names = [name for name in dict.fromkeys(name for each in asked for name in each) if name not in ("seed", "recipe")]
+    telling = [name for name in names if any(each.get(name) != asked[0].get(name) for each in asked)]
+    for run, each in zip(runs, asked, strict=True):
+        label = " ".join([str(each["recipe"]), *(f"{n} {_shown(each[n])}" for n in telling if n in each)])
+        if isinstance(each["seed"], int):
+            found.setdefault(clean(label), {}).setdefault(each["seed"], run)
+    return found
+
+
+def _over_seeds(runs: list[Compared], scores: dict[str, Scores]) -> list[SeedDifference]:
+    """Return the mean of each variant that has several seeds, and its difference to the first of them."""
+    dense = [run for run in runs if run.name in scores]
+    several = {
+        label: {seed: scores[run.name].log_px for seed, run in by_seed.items()}
+        for label, by_seed in _variants(dense).items()
+        if len(by_seed) > 1
+    }
+    found = [over_seeds(label, by_seed, dense[0].rows) for label, by_seed in several.items()]
+    first = next(iter(several), None)
+    for label, by_seed in several.items():
+        if first is not None and label != first:
+            found.append(over_seeds(label, by_seed, dense[0].rows, first=first, others=several[first]))
+    return found
 
 
 def _facts(run: Compared) -> dict[str, Any]:
@@ -217,7 +261,13 @@ def _facts(run: Compared) -> dict[str, Any]:
     }
 
 
-def _as_json(runs: list[Compared], subject: Subject, found: list[Difference], options: Compare) -> dict[str, Any]:
+def _as_json(
+    runs: list[Compared],
+    subject: Subject,
+    found: list[Difference],
+    seeds: list[SeedDifference],
+    options: Compare,
+) -> dict[str, Any]:
     options_of = differing([run.files for run in runs])
     return {
         **asdict(subject),
@@ -233,10 +283,30 @@ def _as_json(runs: list[Compared], subject: Subject, found: list[Difference], op
             for i, run in enumerate(runs)
         ],
         "differences": [d.to_json() for d in found],
+        "over_seeds": [d.to_json() for d in seeds],
+        "mixed": _mixed(runs),
     }
 
 
-def _in_words(runs: list[Compared], subject: Subject, found: list[Difference], options: Compare) -> list[str]:
+def _mixed(runs: list[Compared]) -> dict[str, str]:
+    """Return the numbers that come from different estimators, and from which: those compare with nothing."""
+    known = {field.name for field in fields(Number)}
+    told = {}
+    for name in NUMBERS:
+        held = {run.name: {k: v for k, v in inside(run.numbers, name).items() if k in known} for run in runs}
+        words = mixed({run: Number(**{"value": None, **kept}) for run, kept in held.items()})
+        if words is not None:
+            told[name] = words
+    return told
+
+
+def _in_words(
+    runs: list[Compared],
+    subject: Subject,
+    found: list[Difference],
+    seeds: list[SeedDifference],
+    options: Compare,
+) -> list[str]:
     """Return what the numbers are about, what is missing and why, and each difference: one line for each."""
     return [
         f"{subject.n:,} {subject.split} examples of {subject.data}, binarisation {subject.binarisation}; "
@@ -244,7 +314,9 @@ def _in_words(runs: list[Compared], subject: Subject, found: list[Difference], o
         f"nll: bound on -{subject.target}, K = {options.num_samples}, seed {options.seed}, "
         f"{subject.values} in units of the {subject.units}",
         *_reasons(runs),
+        *(f"{name}: not comparable, the estimators differ: {words}" for name, words in _mixed(runs).items()),
         *(_difference_line(d) for d in found),
+        *(_seeds_line(d) for d in seeds),
     ]
 
 
@@ -282,6 +354,22 @@ def _difference_line(found: Difference) -> str:
     verdict = "better" if (found.low or 0) > 0 else "worse" if (found.high or 0) < 0 else "no clear difference"
     interval = f"95% interval {found.low:+.3f} to {found.high:+.3f}{sampler}"
     return f"{head}{mean.value:+.3f} +- {mean.se:.3f} nats ({interval}): {verdict}"
+
+
+def _seeds_line(found: SeedDifference) -> str:
+    of = f"{found.variant} over {found.seeds[0]} seeds"
+    head = f"log p of {of}: "
+    if found.paired:
+        head = f"log p of {found.variant} less {found.first}, over {found.seeds[0]} seeds, pair by pair: "
+    elif found.first is not None:
+        head = f"log p of {of} less {found.first} over {found.seeds[1]} others: "
+    if found.low is None or found.high is None:
+        return f"{head}{found.value:+.3f} (one seed has no interval)"
+    line = f"{head}{found.value:+.3f} nats (95% interval over seeds and examples {found.low:+.3f} to {found.high:+.3f})"
+    if found.first is None:
+        return line
+    verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "no clear difference"
+    return f"{line}: {verdict}"
 
 
 def _shown(value: Any) -> str:

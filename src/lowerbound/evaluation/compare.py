@@ -6,10 +6,12 @@ the two standard errors do.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 import torch
+from scipy.special import stdtrit
+from torch import Tensor
 
 from ..core.errors import Incompatible, UsageError
 from ..core.model import VAE
@@ -136,10 +138,10 @@ def difference(
     return Difference(run, first, number, number.value - NORMAL_95 * number.se, number.value + NORMAL_95 * number.se)
 
 
-def differences(
+def scored(
     models: Mapping[str, VAE], rows: Sequence[Dataset], *, num_samples: int, seed: int, units: Units = "data"
-) -> list[Difference]:
-    """Return the paired difference of each model to the first that has a density; empty if fewer than two have one.
+) -> dict[str, Scores]:
+    """Return the scores of each model that has a density, all by the same samples of the sampler.
 
     Args:
         models: the models by their runs' names.
@@ -153,20 +155,135 @@ def differences(
     """
     named = [(name, model, r) for (name, model), r in zip(models.items(), rows, strict=True) if model.has_density]
     if len(named) < 2:
-        return []
-    first, model, shared = named[0]
+        return {}
     for name, _, own in named[1:]:
-        if not _same_rows(shared, own):
+        if not _same_rows(named[0][2], own):
             raise Incompatible(
-                f"{name} and {first} see different values of their {own.split} examples",
+                f"{name} and {named[0][0]} see different values of their {own.split} examples",
                 fix="train them on the same data with the same --data-seed and --binarize",
             )
-    reference = score(model, shared, num_samples=num_samples, seed=seed, units=units)
-    found = []
-    for name, model, own in named[1:]:
-        scores = score(model, own, num_samples=num_samples, seed=seed, units=units)
-        found.append(difference(name, scores, first, reference, shared, num_samples=num_samples))
-    return found
+    return {name: score(model, own, num_samples=num_samples, seed=seed, units=units) for name, model, own in named}
+
+
+def differences(scores: Mapping[str, Scores], rows: Dataset, *, num_samples: int) -> list[Difference]:
+    """Return the paired difference of each run to the first.
+
+    Args:
+        scores: by the runs' names, as `scored` gives them.
+        rows: the rows all were scored on.
+        num_samples: K of all.
+    """
+    first = next(iter(scores), None)
+    if first is None:
+        return []
+    pairs = [(name, own) for name, own in scores.items() if name != first]
+    return [difference(name, own, first, scores[first], rows, num_samples=num_samples) for name, own in pairs]
+
+
+@dataclass(frozen=True)
+class SeedDifference:
+    """Mean log p(x) of one variant less that of another, over training seeds and examples, in nats.
+
+    Args:
+        variant: what was trained, with several seeds.
+        first: what it is compared with; None for the mean log p(x) of the variant itself.
+        seeds: how many runs of each.
+        paired: True if both were trained with the same seeds, and runs of one seed are compared.
+        value: the mean.
+        se_seeds: its standard error over training seeds.
+        se_examples: its standard error over the examples.
+        low: lower end of the 95% interval; None for one seed.
+        high: its upper end.
+    """
+
+    variant: str
+    first: str | None
+    seeds: tuple[int, ...]
+    paired: bool
+    value: float
+    se_seeds: float | None
+    se_examples: float
+    low: float | None
+    high: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields."""
+        return asdict(self)
+
+
+Runs: TypeAlias = Mapping[int, Tensor]
+"""log p(x) of each example, `[N]`, by the training seed of the run."""
+
+
+def over_seeds(
+    variant: str, runs: Runs, rows: Dataset, *, first: str | None = None, others: Runs | None = None
+) -> SeedDifference:
+    r"""Return the mean log p(x) of a variant, or its difference to another's, with an interval over seeds and examples.
+
+    With d_sn the value of example n under seed s, the mean varies by both: its variance is estimated as
+    s^2_seeds / S + s^2_examples / N, of the means over examples and of the means over seeds. The interval is
+    mean +- sqrt((t se_seeds)^2 + (1.96 se_examples)^2) with t of Student's distribution: S - 1 degrees of freedom for
+    one variant or pairs, Welch's (1947, Biometrika 34) for two with different seeds. It is a little too wide, since
+    what seeds and examples do together counts in both parts.
+
+    Args:
+        variant: its name.
+        runs: log p(x) of its runs.
+        rows: the rows all were scored on; their weights weigh means.
+        first: name of the variant it is compared with.
+        others: log p(x) of the runs of that one.
+
+    Raises:
+        UsageError: if there is no run, or numbers of examples differ.
+    """
+    both = [runs] if others is None else [runs, others]
+    sizes = {len(log_px) for some in both for log_px in some.values()} | {len(rows)}
+    if not all(both) or len(sizes) > 1:
+        raise UsageError(f"runs of {sorted(sizes)} examples cannot be compared", expected="runs on the same rows")
+    share = shares(rows)
+    paired = others is not None and set(runs) == set(others)
+    if others is None or paired:
+        tables = [torch.stack([runs[s] - others[s] if others is not None else runs[s] for s in sorted(runs)]).double()]
+    else:
+        tables = [torch.stack(list(runs.values())).double(), -torch.stack(list(others.values())).double()]
+    each = sum(table.mean(0) for table in tables)
+    assert isinstance(each, Tensor)
+    number = mean_number(each, share)
+    if number.value is None:
+        raise UsageError(f"{variant} has no mean: {number.reason}")
+    se_examples = number.se or 0.0
+    variances = [float((table @ share).var()) / len(table) if len(table) > 1 else math.nan for table in tables]
+    counts = tuple(len(some) for some in both)
+    facts = {"variant": variant, "first": first, "seeds": counts, "paired": paired, "value": number.value}
+    if any(math.isnan(v) for v in variances):
+        return SeedDifference(**facts, se_seeds=None, se_examples=se_examples, low=None, high=None)
+    se_seeds = math.sqrt(sum(variances))
+    freedom = _degrees_of_freedom(variances, [len(table) for table in tables])
+    half = math.hypot(float(stdtrit(freedom, 0.975)) * se_seeds, NORMAL_95 * se_examples)
+    ends = {"low": number.value - half, "high": number.value + half}
+    return SeedDifference(**facts, se_seeds=se_seeds, se_examples=se_examples, **ends)
+
+
+def _degrees_of_freedom(variances: Sequence[float], counts: Sequence[int]) -> float:
+    """Return those of a sum of mean squares (Welch-Satterthwaite); of one, S - 1."""
+    below = sum(v**2 / (n - 1) for v, n in zip(variances, counts, strict=True))
+    return sum(variances) ** 2 / below if below > 0 else float(min(counts) - 1)
+
+
+def mixed(numbers: Mapping[str, Number]) -> str | None:
+    """Say how the estimators of one number differ between runs, or None: mixed ones are not to be compared.
+
+    Args:
+        numbers: the number of each run, by the run's name; those without a value are left out.
+    """
+    told = {}
+    for run, number in numbers.items():
+        if number.value is not None:
+            parts = (number.kind, number.side, number.num_samples and f"K = {number.num_samples}", number.target)
+            told[run] = " ".join(str(part) for part in parts if part)
+    if len(set(told.values())) < 2:
+        return None
+    return "; ".join(f"{run}: {words}" for run, words in told.items())
 
 
 def _same_rows(one: Dataset, other: Dataset) -> bool:

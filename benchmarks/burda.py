@@ -1,0 +1,231 @@
+"""Burda et al.'s network with one stochastic layer on dynamically binarised MNIST, by the VAE's and the IWAE's bound.
+
+784-200-200-50 and back, tanh, 50 latents (Burda et al. 2016, arXiv 1509.00519, table 1: 86.76, 85.54 and 84.78 nats for
+the VAE, IWAE-5 and IWAE-50 after 3280 epochs of batches of 20). Rows of four kinds:
+
+    vae, iwae-5                         what half an hour, or three quarters, on two cores give
+    vae-N, iwae-5-N                     the same for N epochs: the curve that says where it is heading
+    updates-1, updates-5, updates-50    the same number of updates each, for paired differences
+    full-1, full-5, full-50             3280 epochs: hours, for a GPU (--device cuda)
+
+A row that is kept already is not trained again; the table is written anew after each.
+
+    python benchmarks/burda.py ROW... [--folder runs/burda] [--device auto] [--out benchmarks/results/NAME.md]
+"""
+
+import argparse
+import functools
+import json
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lowerbound as lb
+
+NUM_SAMPLES = 5000
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one row is trained and scored.
+
+    Args:
+        samples: K of the bound that is trained; 1 is the VAE.
+        epochs: passes through the 55,000 training images.
+        batch_size: images in one step.
+        lr: learning rate at the start; it falls to 0 by a cosine.
+        images: test images that are scored, the first ones.
+        goal: nats that the row is to reach, or None.
+    """
+
+    samples: int
+    epochs: int
+    batch_size: int = 100
+    lr: float = 3e-3
+    images: int = 10_000
+    goal: float | None = None
+
+
+ROWS = {
+    "vae": Row(1, 350, goal=87.76),
+    "iwae-5": Row(5, 270, goal=86.54),
+    "vae-6": Row(1, 6),
+    "vae-24": Row(1, 24),
+    "vae-90": Row(1, 90),
+    "iwae-5-5": Row(5, 5),
+    "iwae-5-18": Row(5, 18),
+    "iwae-5-72": Row(5, 72),
+    "updates-1": Row(1, 10, 20, 1e-3, 2000),
+    "updates-5": Row(5, 10, 20, 1e-3, 2000),
+    "updates-50": Row(50, 10, 20, 1e-3, 2000),
+    "full-1": Row(1, 3280, goal=86.76),
+    "full-5": Row(5, 3280, goal=85.54),
+    "full-50": Row(50, 3280, goal=84.78),
+}
+CURVES = (("vae-6", "vae-24", "vae-90", "vae"), ("iwae-5-5", "iwae-5-18", "iwae-5-72", "iwae-5"))
+UPDATES = ("updates-1", "updates-5", "updates-50")
+
+
+def measure(row: Row, data: lb.Data, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
+    """Train and score one row; returns its numbers and log p(x) of each test image."""
+    network: dict[str, Any] = {"latent_dim": 50, "hidden": (200, 200), "activation": "tanh"}
+    if row.samples > 1:
+        recipe = lb.recipes.iwae(data.spec, num_samples=row.samples, **network)
+    else:
+        recipe = lb.recipes.vae(data.spec, **network)
+    run = lb.fit(
+        recipe,
+        data,
+        epochs=row.epochs,
+        batch_size=row.batch_size,
+        lr=row.lr,
+        lr_schedule="cosine",
+        ema=0.999,
+        seed=options.seed,
+        device=options.device,
+        progress=False,
+    )
+    if run.status != "done":
+        raise SystemExit("the training was stopped: nothing is kept of it")
+    rows = data.test.matching(run.model.spec).take(row.images)
+    scores = lb.evaluation.score(run.model, rows, num_samples=NUM_SAMPLES)
+    valid = [(line["epoch"], line["seconds"], line["elbo"]) for line in run.history if line["split"] == "valid"]
+    facts = {
+        **asdict(row),
+        "seed": options.seed,
+        "updates": row.epochs * math.ceil(len(data.train) / row.batch_size),
+        "best_epoch": run.best_epoch,
+        "seconds": run.history[-1]["seconds"],
+        "elbo": float(-(scores.distortion + scores.rate).mean()),
+        "active_units": lb.active_units(run.model, rows),
+        "mc_se": float(scores.variance.sum().sqrt() / len(rows)),
+        "bias": float(scores.gain.mean()),
+        "valid": valid,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "device": options.device,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return facts, scores.log_px.numpy()
+
+
+def kept(path: Path, row: Row, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Return a row that was measured before with the same settings, or None."""
+    if not path.with_suffix(".json").exists() or not path.with_suffix(".npy").exists():
+        return None
+    facts = json.loads(path.with_suffix(".json").read_text())
+    if any(facts[name] != value for name, value in {**asdict(row), "seed": options.seed}.items() if name != "goal"):
+        return None
+    return facts, np.load(path.with_suffix(".npy"), allow_pickle=False)
+
+
+def mean_and_se(value: np.ndarray) -> tuple[float, float]:
+    """Return the mean and its standard error over images."""
+    return float(value.mean()), float(value.std(ddof=1) / math.sqrt(len(value)))
+
+
+def limit(epochs: list[int], nll: list[float]) -> tuple[float, float]:
+    """Return c and p of the power law nll = c + a epochs^-p through the points that fits best by least squares."""
+    best = (math.inf, math.nan, math.nan)
+    for power in np.linspace(0.05, 2, 196):
+        design = np.stack([np.ones(len(epochs)), np.array(epochs, dtype=float) ** -power], 1)
+        found, *_ = np.linalg.lstsq(design, np.array(nll), rcond=None)
+        error = float(np.square(design @ found - nll).sum())
+        best = min(best, (error, float(found[0]), float(power)))
+    return best[1], best[2]
+
+
+def table(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> str:
+    """Return all rows that are kept as Markdown."""
+    lines = [
+        "# Burda et al.'s one-layer network on dynamically binarised MNIST",
+        "",
+        "`python benchmarks/burda.py ROW...`: 55,000 training images binarised anew in each batch; the epoch with the best "
+        f"bound on 5,000 validation images is kept. NLL is the importance-sampled upper bound with K = {NUM_SAMPLES} in "
+        "nats, ± its standard error over the test images, which were binarised once by seed; the sampler's error and what "
+        "the bound still moved from K/2 to K are below 0.05 where no other number is given. Seconds are of training "
+        "alone. One seed.",
+        "",
+        "| row | K | epochs | batch | updates | training s | test images | ELBO | NLL | goal | active units | machine |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (facts, log_px) in found.items():
+        nll, se = mean_and_se(-log_px)
+        goal = "" if facts["goal"] is None else f"{facts['goal']} ({'reached' if nll <= facts['goal'] else 'missed'})"
+        loose = "" if max(facts["mc_se"], facts["bias"]) < 0.05 else f" (mc {facts['mc_se']:.2f}, {facts['bias']:.2f})"
+        cells = [f"`{name}`", *(f"{facts[key]:,}" for key in ("samples", "epochs", "batch_size", "updates"))]
+        cells += [
+            f"{facts['seconds']:.0f}",
+            f"{facts['images']:,}",
+            f"{facts['elbo']:.2f}",
+            f"{nll:.2f} ± {se:.2f}{loose}",
+        ]
+        cells += [goal, f"{facts['active_units']} of 50", f"{facts['machine']}, {facts['date']}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *_paired(found), *_headed(found), ""])
+
+
+def _paired(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> list[str]:
+    have = [name for name in UPDATES if name in found]
+    lines = []
+    for one, other in zip(have, have[1:], strict=False):
+        mean, se = mean_and_se(found[other][1] - found[one][1])
+        lines.append(
+            f"* `{one}` less `{other}`: {mean:.3f} nats, 95 % interval {mean - 1.96 * se:.3f} to {mean + 1.96 * se:.3f}"
+        )
+    intro = ["", "NLL at equal updates, paired on the same images:", ""]
+    return [*intro, *lines] if lines else []
+
+
+def _headed(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> list[str]:
+    lines = []
+    for curve in CURVES:
+        if all(name in found for name in curve):
+            epochs = [found[name][0]["epochs"] for name in curve]
+            nll = [-float(found[name][1].mean()) for name in curve]
+            low, power = limit(epochs, nll)
+            points = ", ".join(f"{n} epochs {value:.2f}" for n, value in zip(epochs, nll, strict=True))
+            then = low + (nll[-1] - low) * (3280 / epochs[-1]) ** -power
+            lines.append(
+                f"* `{curve[-1]}`: {points}. The power law through them, exponent {power:.2f}, is at {then:.2f} after 3280 "
+                f"epochs and goes to {low:.2f}: an extrapolation, not a measurement."
+            )
+    return ["", "Where it is heading:", "", *lines] if lines else []
+
+
+def main(say: Callable[[str], None]) -> None:
+    """Measure the rows that are missing, and write the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="rows to measure; none writes the table only")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--folder", type=Path, default=Path("runs/burda"), help="where rows are kept")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    unknown = set(options.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    data = lb.load_data("mnist")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in options.rows:
+        path = options.folder / name
+        if kept(path, ROWS[name], options) is None:
+            facts, log_px = measure(ROWS[name], data, options)
+            np.save(path.with_suffix(".npy"), log_px)
+            path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+        say(f"{name} is kept in {options.folder}")
+    all_kept = {name: kept(options.folder / name, row, options) for name, row in ROWS.items()}
+    text = table({name: done for name, done in all_kept.items() if done is not None})
+    if options.out is not None:
+        options.out.write_text(text, encoding="utf-8")
+    say(text)
+
+
+if __name__ == "__main__":
+    main(functools.partial(print, flush=True))
