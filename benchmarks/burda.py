@@ -15,6 +15,7 @@ A row that is kept already is not trained again; the table is written anew after
 
 import argparse
 import functools
+import itertools
 import json
 import math
 import platform
@@ -146,13 +147,13 @@ def table(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> str:
     lines = [
         "# Burda et al.'s one-layer network on dynamically binarised MNIST",
         "",
-        "`python benchmarks/burda.py ROW...`: 55,000 training images binarised anew in each batch; the epoch with the best "
-        f"bound on 5,000 validation images is kept. NLL is the importance-sampled upper bound with K = {NUM_SAMPLES} in "
-        "nats, ± its standard error over the test images, which were binarised once by seed; the sampler's error and what "
-        "the bound still moved from K/2 to K are below 0.05 where no other number is given. Seconds are of training "
-        "alone. One seed.",
+        "`python benchmarks/burda.py ROW...`: 55,000 training images binarised anew in each batch; the epoch with the "
+        "best bound on 5,000 validation images is kept. NLL is the importance-sampled upper bound with "
+        f"K = {NUM_SAMPLES} in nats, ± its standard error over the test images, which were binarised once by seed; the "
+        "sampler's error and what the bound still moved from K/2 to K are below 0.05 where no other number is given. "
+        "Seconds are of training alone. One seed.",
         "",
-        "| row | K | epochs | batch | updates | training s | test images | ELBO | NLL | goal | active units | machine |",
+        "| row | K | epochs | batch | updates | training s | images | ELBO | NLL | goal | active units | machine |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, (facts, log_px) in found.items():
@@ -174,7 +175,7 @@ def table(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> str:
 def _paired(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> list[str]:
     have = [name for name in UPDATES if name in found]
     lines = []
-    for one, other in zip(have, have[1:], strict=False):
+    for one, other in itertools.pairwise(have):
         mean, se = mean_and_se(found[other][1] - found[one][1])
         lines.append(
             f"* `{one}` less `{other}`: {mean:.3f} nats, 95 % interval {mean - 1.96 * se:.3f} to {mean + 1.96 * se:.3f}"
@@ -193,8 +194,8 @@ def _headed(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> list[str]:
             points = ", ".join(f"{n} epochs {value:.2f}" for n, value in zip(epochs, nll, strict=True))
             then = low + (nll[-1] - low) * (3280 / epochs[-1]) ** -power
             lines.append(
-                f"* `{curve[-1]}`: {points}. The power law through them, exponent {power:.2f}, is at {then:.2f} after 3280 "
-                f"epochs and goes to {low:.2f}: an extrapolation, not a measurement."
+                f"* `{curve[-1]}`: {points}. The power law through them, exponent {power:.2f}, is at {then:.2f} after "
+                f"3280 epochs and goes to {low:.2f}: an extrapolation, not a measurement."
             )
     return ["", "Where it is heading:", "", *lines] if lines else []
 

@@ -5,6 +5,7 @@ reads before its first line (the encoding of the terminal, the locale) is the se
 from the start.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HELD = "import lowerbound.cli.train, lowerbound.cli.evaluate, lowerbound.cli.denoise, lowerbound.recipes"
+HELD = ("cli.train", "cli.evaluate", "cli.denoise", "recipes", "cli.main")  # loaded by the server
 
 
 class Server:
@@ -70,10 +71,9 @@ def _become(asked: dict) -> None:
 
 
 if __name__ == "__main__":
-    exec(compile(HELD, "held", "exec"))
-    from lowerbound.cli.main import main
-
+    for name in HELD:
+        importlib.import_module(f"lowerbound.{name}")
     request = _serve(int(sys.argv[1]))
     if request is not None:
         _become(request)
-        main(request["words"])
+        sys.modules["lowerbound.cli.main"].main(request["words"])

@@ -113,7 +113,7 @@ def table_of(draws, seeds, examples, mean):
 
 @pytest.mark.parametrize("seeds", [((0, 1, 2), None), ((0, 1, 2), (2, 1, 0)), ((0, 1, 2, 3), (7, 8, 9))])
 def test_the_interval_over_seeds_and_examples_covers_the_truth(seeds):
-    """Of 400 intervals of 95%, at least 90% cover the truth: a false alarm has a probability below 2e-5."""
+    """Of 400 intervals of 95 %, 350 cover the truth: fewer would have a probability of 2e-9."""
     rows = digits().test.take(41)
     covered, by_examples = 0, 0
     draws = np.random.default_rng(5)
@@ -124,7 +124,7 @@ def test_the_interval_over_seeds_and_examples_covers_the_truth(seeds):
         found = over_seeds("a", runs[0], rows, first="b", others=runs[1] if len(runs) > 1 else None)
         covered += found.low <= truth <= found.high
         by_examples += abs(found.value - truth) <= 1.96 * found.se_examples
-    assert covered >= 0.9 * 400
+    assert covered >= 350
     assert by_examples < covered, "an interval that leaves the seeds out covers less"
 
 

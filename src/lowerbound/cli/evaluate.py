@@ -13,6 +13,7 @@ from ..evaluation import Evaluation, evaluate
 from ..evaluation.annealed import Annealing, Start
 from ..evaluation.importance import check_samples
 from ..evaluation.likelihood import MOST_SAMPLES, Units, check_tolerance
+from ..evaluation.number import stamped
 from ..ship.files import write_json
 from .common import Opened, RowsOptions, open_rows
 from .measures import Asked, Measure, measure
@@ -137,11 +138,13 @@ def _further(name: Measure, options: Evaluate, opened: Opened, path: Path) -> di
     )  # fmt: skip
     found = measure(name, asked)
     written = path.with_name(f"{path.stem}-{name}.json")
-    write_json(written, {**found.to_json(), "text": str(found)})
+    facts = {"split": opened.rows.split, "binarisation": opened.rows.spec.binarize, "seed": options.seed}
+    numbers = stamped(found.to_json(), **facts)
+    write_json(written, {**numbers, "text": str(found)})
     if not options.json:
         result(f"\n{name}\n{found}")
     say(f"saved: {written}")
-    return found.to_json()
+    return numbers
 
 
 def evaluation_file(folder: Path, rows: Dataset, data: str | None, units: Units) -> Path:

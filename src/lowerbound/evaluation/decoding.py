@@ -29,6 +29,7 @@ class Decoding:
     Args:
         model: the model, in evaluation mode.
         num_samples: samples of each row in one call, K.
+        rows: rows in most calls; compiled kernels are for a part of them, and what does not fit is decoded eagerly.
         total: rows times samples that will be scored, by which "auto" decides.
         kernels: "eager", "compiled" (`torch.compile`, for the CPU; eager where there is no C++ compiler), or "auto":
             compiled on the CPU where the work is worth it. Results differ by rounding only.
@@ -37,13 +38,14 @@ class Decoding:
         UsageError: if there are no such kernels.
     """
 
-    def __init__(self, model: VAE, num_samples: int, total: int, kernels: Kernels = "auto") -> None:
+    def __init__(self, model: VAE, num_samples: int, rows: int, total: int, kernels: Kernels = "auto") -> None:
         if kernels not in get_args(Kernels):
             raise UsageError(f"there are no kernels {kernels!r}", expected=", ".join(get_args(Kernels)))
         self.decoder = model.decoder
         values = max(1, torch.Size(model.decoder.network.out_shape).numel())
         on_cpu = model.device.type == "cpu"
-        self.step = max(1, _AT_ONCE // (num_samples * values)) if on_cpu else None
+        fitting = _AT_ONCE // (num_samples * values) if on_cpu else rows
+        self.step = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= max(1, fitting))
         worth = on_cpu and total * values >= _WORTH_COMPILING
         self.compiled: _Scorer | None = None
         if kernels == "compiled" or (kernels == "auto" and worth):
@@ -52,13 +54,12 @@ class Decoding:
     def log_px(self, state: Tensor, batch: Batch, num_samples: int) -> Tensor:
         """Return log p(x|z) in nats, `[K, B]`, of the last groups' state `[K, B, *state]`."""
         rows = batch.x.shape[0]
-        step = rows if self.step is None else self.step
         shared = state.shape[1] != rows  # one state for all rows
         parts = []
-        for start in range(0, rows, step):
-            some = slice(start, start + step)
+        for start in range(0, rows, self.step):
+            some = slice(start, start + self.step)
             y, mask = (None if t is None else t[some] for t in (batch.y, batch.mask))
-            whole = start + step <= rows  # other shapes would be compiled anew
+            whole = start + self.step <= rows  # other shapes would be compiled anew
             made = self._scored(state if shared else state[:, some], batch.x[some], y, mask, whole=whole)
             parts.append(made.expand(num_samples, made.shape[1]))
         return torch.cat(parts, 1)

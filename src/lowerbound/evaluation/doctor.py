@@ -19,7 +19,7 @@ from .aggregate import Aggregate, Match, aggregate, match, read_posteriors, top_
 from .calibration import Calibration, calibrate
 from .gaps import Gaps, gaps, sensitivity
 from .importance import distortion_at_code, no_density_reason, score
-from .number import Number, mean_number, number_line, shares
+from .number import Number, mean_number, number_line, shares, stamped
 from .units import rate_per_dimension
 
 COLLAPSED = 0.1  # nats: telling two codes apart takes log 2 = 0.69
@@ -122,7 +122,9 @@ class Diagnosis:
         """Return all fields as JSON."""
         parts = {k: v.to_json() if hasattr(v, "to_json") else v for k, v in vars(self).items()}
         lists = {k: list(v) for k, v in parts.items() if isinstance(v, tuple)}
-        return parts | lists | {"findings": [vars(finding) for finding in self.findings]}
+        parts["aggregate"] = stamped(parts["aggregate"], split="train")
+        numbers = stamped(parts | lists, split=self.split, seed=self.seed)
+        return numbers | {"findings": [vars(finding) for finding in self.findings]}
 
     def __str__(self) -> str:
         return "\n".join([*_number_lines(self), "", *_table(self), *_finding_lines(self)])

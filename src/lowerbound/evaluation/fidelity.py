@@ -16,7 +16,7 @@ from ..data.dataset import Data, Dataset, SplitName
 from .features import Extractor, features_for
 from .memorisation import Memorisation, memorisation
 from .number import Number
-from .two_samples import _checked, frechet_distance
+from .two_samples import checked_samples, frechet_distance
 
 NUM = 10_000
 NEAR, WIDE = 3, 5  # neighbours of precision and recall, of density and coverage: the papers' own
@@ -231,7 +231,7 @@ def fidelity(rows: Tensor, real: Tensor, *, seed: int = 0) -> Fidelity:
         ShapeError: if these are no two samples of one dimension.
         DataError: if one has fewer than 20 rows, or a value is not finite.
     """
-    rows, real = _checked(rows, real, least=FEWEST)
+    rows, real = checked_samples(rows, real, least=FEWEST)
     lying = neighbourhoods(rows, real)
     numbers = {k: Number(v, kind="estimate", n=len(rows)) for k, v in vars(lying).items()}
     fd = Number(frechet_distance(rows, real), kind="estimate", n=len(rows))
@@ -262,7 +262,7 @@ def kernel_distance(x: Tensor, y: Tensor, *, blocks: int = BLOCKS, seed: int = 0
     """
     if not isinstance(blocks, int) or blocks < 2:
         raise UsageError(f"the number of blocks cannot be {blocks}", expected="2 or more")
-    x, y = _checked(x, y, least=2 * blocks)
+    x, y = checked_samples(x, y, least=2 * blocks)
     draws = generator(Stream.EVALUATION, seed)
     parts = [rows[torch.randperm(len(rows), generator=draws)].tensor_split(blocks) for rows in (x, y)]
     found = torch.stack([_block_distance(a, b) for a, b in zip(*parts, strict=True)])
@@ -301,7 +301,7 @@ def neighbourhoods(rows: Tensor, real: Tensor, *, near: int = NEAR, wide: int = 
     for k in (near, wide):
         if not isinstance(k, int) or k < 1:
             raise UsageError(f"a neighbourhood cannot reach to neighbour {k}", expected="a whole number above 0")
-    rows, real = _checked(rows, real, least=max(near, wide) + 1)
+    rows, real = checked_samples(rows, real, least=max(near, wide) + 1)
     centre = real.mean(0)
     rows, real = rows - centre, real - centre
     # a row on a border, such as a copy of a real one, is inside however the product rounds

@@ -138,7 +138,7 @@ def score(
     check_values(model.decoder.family, data.support, data.spec.name)
     sums = Sums.empty(len(data)) if sums is None else sums
     _check_sums(sums, len(data), num_samples)
-    decoding = Decoding(model, min(num_samples, BLOCK_SAMPLES), len(data) * num_samples, kernels)
+    decoding = Decoding(model, min(num_samples, BLOCK_SAMPLES), BLOCK_ROWS, len(data) * num_samples, kernels)
     with inference(model), seeded(Stream.EVALUATION, seed):
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
             part = sums.rows(i * BLOCK_ROWS, i * BLOCK_ROWS + batch.x.shape[0])

@@ -25,7 +25,7 @@ from .importance import (
     no_density_reason,
     score,
 )
-from .number import Number, mean_number, number_line, shares
+from .number import Number, mean_number, number_line, shares, stamped
 from .pareto import largest_shape
 
 __all__ = [
@@ -94,9 +94,10 @@ class Evaluation:
     warnings: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the evaluation as JSON; see `Number` for the fields."""
+        """Return the evaluation as JSON; see `Number` for the fields. Each number repeats what it is of."""
         parts = {k: v.to_json() if isinstance(v, Number | Weights) else v for k, v in vars(self).items()}
-        return parts | {"warnings": list(self.warnings)}
+        facts = {"split": self.split, "binarisation": self.binarisation, "seed": self.seed}
+        return stamped(parts | {"warnings": list(self.warnings)}, **facts)
 
     def __str__(self) -> str:
         names = ["elbo", "distortion", "rate", "nll", "bits_per_dim"]
@@ -193,10 +194,11 @@ def _evaluation(
         target=target,
     )
     weights = _weights(scores, num_samples) if several else None
+    drawn = {"num_samples": num_samples}
     return Evaluation(
-        elbo=mean_number(-(scores.distortion + scores.rate), share, kind="bound", side="lower", target=target),
-        distortion=mean_number(scores.distortion, share, kind="estimate"),
-        rate=mean_number(scores.rate, share, kind="estimate"),
+        elbo=mean_number(-(scores.distortion + scores.rate), share, kind="bound", side="lower", **drawn, target=target),
+        distortion=mean_number(scores.distortion, share, kind="estimate", **drawn),
+        rate=mean_number(scores.rate, share, kind="estimate", **drawn),
         nll=nll,
         bits_per_dim=_bits_per_dim(nll, model, rows, share),
         nll_exact=_exact(model, rows, share, units, target),

@@ -23,7 +23,8 @@ class Number:
         kind: "exact", "bound" (in expectation: the true value is on its better side) or "estimate".
         side: of a bound, which: "lower" if the true value is above it, "upper" if it is below.
         n: number of examples.
-        mc_se: standard error of the sampler alone, for these examples; None for one sample, which has no spread.
+        mc_se: standard error of the sampler alone, for these examples; None for one sample, which has no spread, and
+            where it was not measured.
         bias: how far the value still moved from half of the samples to all of them; a bound moves on by about as much.
         num_samples: K.
         target: the quantity it is about.
@@ -85,3 +86,19 @@ def mean_number(values: Tensor, share: Tensor, **facts: Any) -> Number:
     # for equal shares 1/n this is the usual std / sqrt(n)
     spread = (share * (values - mean)).square().sum() * counted / (counted - 1) if counted > 1 else None
     return Number(float(mean), None if spread is None else math.sqrt(float(spread)), n=len(values), **facts)
+
+
+def stamped(found: Any, **facts: Any) -> Any:
+    """Return numbers as JSON with these facts in each that has a value, however deep, so that none travels without.
+
+    Args:
+        found: what `to_json` gave.
+        facts: such as the seed, the split and the binarisation of the rows.
+
+    >>> stamped({"nll": {"value": 97.2, "kind": "bound"}}, seed=0, split="test")
+    {'nll': {'seed': 0, 'split': 'test', 'value': 97.2, 'kind': 'bound'}}
+    """
+    if isinstance(found, dict):
+        inner = {name: stamped(part, **facts) for name, part in found.items()}
+        return {**facts, **inner} if "value" in found and "kind" in found else inner
+    return [stamped(part, **facts) for part in found] if isinstance(found, list | tuple) else found

@@ -18,6 +18,7 @@ from ..core.noise import Stream, generator
 from ..core.rules import check_values
 from ..data.dataset import Data, Dataset
 from .likelihood import Number, check_samples, distortion_at_code, mean_number, no_density_reason, score, target_of
+from .number import stamped
 from .ranking import Ranking, ranking
 
 Compressor: TypeAlias = Literal["png", "zlib", "lzma"]
@@ -98,7 +99,7 @@ class OutlierReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON, the scores by their names, with what `verdict` says."""
-        scores = {s.name: s.to_json() for s in self.scores}
+        scores = stamped({s.name: s.to_json() for s in self.scores}, binarisation=self.binarisation, seed=self.seed)
         return {**vars(self), "scores": scores, "verdict": list(self.verdict())}
 
     def __getitem__(self, name: ScoreName) -> OutlierScore:

@@ -81,7 +81,7 @@ def mmd(x: Tensor, y: Tensor, *, bandwidth: float | None = None) -> float:
     >>> round(mmd(rows, rows + 1e6, bandwidth=1.0), 3)  # 2 k(0, 1): no kernel reaches across
     5.188
     """
-    x, y = _checked(x, y)
+    x, y = checked_samples(x, y)
     kernel, _ = _kernel(torch.cat([x, y]), bandwidth)
     first = torch.arange(len(x) + len(y)) < len(x)
     return float(_mmd_of(kernel, first[:, None].double())[0])
@@ -115,7 +115,7 @@ def mmd_test(
     """
     if not isinstance(permutations, int) or permutations < 1:
         raise UsageError(f"the number of permutations cannot be {permutations}", expected="a whole number above 0")
-    x, y = _checked(x, y)
+    x, y = checked_samples(x, y)
     kernel, used = _kernel(torch.cat([x, y]), bandwidth)
     rows = len(x) + len(y)
     first = (torch.arange(rows) < len(x)).double()
@@ -147,7 +147,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     >>> round(frechet_distance(rows, 3 * rows + 5), 6)  # (0 - 5)^2 + (sqrt(2) - 3 sqrt(2))^2
     33.0
     """
-    x, y = _checked(x, y)
+    x, y = checked_samples(x, y)
     # A = R'R and B = S'S: the trace of the root is the sum of the singular values of R S', and no eigenvalue that
     # rounding made other than 0 has its root taken, which would lose half of the digits where rows are few
     r, s = (torch.linalg.qr((rows - rows.mean(0)) / math.sqrt(len(rows) - 1), mode="r").R for rows in (x, y))
@@ -179,7 +179,7 @@ def classifier_two_sample(x: Tensor, y: Tensor, *, seed: int = 0) -> ClassifierT
     >>> classifier_two_sample(rows, rows + 10).accuracy
     1.0
     """
-    x, y = _checked(x, y, least=20)
+    x, y = checked_samples(x, y, least=20)
     draws = generator(Stream.EVALUATION, seed)
     half = min(len(x), len(y)) // 2
     picked = [rows[torch.randperm(len(rows), generator=draws)[: 2 * half]] for rows in (x, y)]
@@ -193,8 +193,13 @@ def classifier_two_sample(x: Tensor, y: Tensor, *, seed: int = 0) -> ClassifierT
     return ClassifierTest(accuracy, se, _tail(right, positive, half), 2 * half)
 
 
-def _checked(x: Tensor, y: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
-    """Return both samples on the CPU as float64."""
+def checked_samples(x: Tensor, y: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
+    """Return both samples `[N, D]` and `[M, D]` on the CPU as float64.
+
+    Raises:
+        ShapeError: if they are not of that shape, with one D.
+        DataError: if one has fewer than `least` rows, or a value is not finite.
+    """
     for rows in (x, y):
         if rows.ndim != 2 or not rows.shape[1]:
             raise ShapeError(f"{list(rows.shape)} is no shape of a sample", expected="[N, D]", fix="flatten each row")

@@ -42,8 +42,8 @@ class LogitBernoulli(Distribution):
     def log_prob(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-probability of `value` in nats; cells where `mask` is 0 count nothing.
 
-        Without gradients, many samples of one x are scored in half of the time: x . l is a product of matrix and vector,
-        and the softplus of many logits needs one logarithm, max(l, 0) + log prod (1 + exp(-|l|)).
+        Without gradients, many samples of one x are scored in half of the time: x . l is a product of matrix and
+        vector, and the softplus of many logits needs one logarithm, sum max(l, 0) + log prod (1 + exp(-|l|)).
         """
         events = len(self.event_shape)
         shared = self.logits.ndim == events + 2 and tuple(value.shape) == tuple(self.logits.shape[1:])
