@@ -5,6 +5,7 @@ reads before its first line (the encoding of the terminal, the locale) is the se
 from the start.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -30,11 +31,14 @@ class Server:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def run(self, words: list[str], folder: Path, out: Path, err: Path) -> int:
-        """Run `lowerbound WORDS` in a folder, its output to two files; returns the exit code, as `subprocess` does."""
+    def run(self, words: list[str], folder: Path, out: Path, err: Path, *, kill_after: float | None = None) -> int:
+        """Run `lowerbound WORDS` in a folder, its output to two files; returns the exit code, as `subprocess` does.
+
+        With `kill_after` it gets SIGKILL after so many seconds.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err)}
+        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err), "kill_after": kill_after}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
@@ -52,10 +56,18 @@ def _serve(seconds: int) -> dict | None:
         if child == 0:
             signal.alarm(seconds)
             return asked
+        if asked["kill_after"] is not None:
+            signal.signal(signal.SIGALRM, functools.partial(_kill, child))
+            signal.setitimer(signal.ITIMER_REAL, max(asked["kill_after"], 1e-6))
         _, status = os.waitpid(child, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
     return None
+
+
+def _kill(child: int, *_: object) -> None:
+    os.kill(child, signal.SIGKILL)
 
 
 def _become(asked: dict) -> None:

@@ -1,16 +1,19 @@
 """A stopped run that goes on ends with the weights it would have had; a finished one takes more epochs; fine-tuning."""
 
 import json
+import shutil
 import signal
 
 import pytest
 import torch
+from filelock import FileLock
 from training_parts import Ear, data, recipe, weights
 
 from lowerbound import fit, from_arrays, load, recipes, resume
 from lowerbound.core.errors import DataError, Incompatible, UsageError
 from lowerbound.core.recipe import Recipe
 from lowerbound.train.checkpoint import checkpoints
+from lowerbound.train.saving import Passed, SaveEvery
 
 
 class Interrupt(Ear):
@@ -113,10 +116,95 @@ def test_what_cannot_go_on_says_why(tmp_path, of):
         resume(tmp_path / "run", of, epochs=1, progress=False, report=False)
     with pytest.raises(DataError, match="is not what run was trained on"):
         resume(tmp_path / "run", data(rows=61), epochs=3, progress=False, report=False)
-    for path in checkpoints(tmp_path / "run" / "checkpoints"):
-        path.rename(path.with_name("elsewhere-" + path.name))
-    with pytest.raises(DataError, match="no checkpoint"):
-        resume(tmp_path / "run", of, epochs=3, progress=False, report=False)
+
+
+def test_without_a_checkpoint_it_begins_at_the_first_step(tmp_path, of):
+    fit(recipe(of, epochs=1), of, seed=5, progress=False, report=False, out=tmp_path / "run")
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(tmp_path / "run" / name)
+    run = resume(tmp_path / "run", of, epochs=2, progress=False, report=False)
+    assert weights(run.model) == weights(fit(recipe(of, epochs=2), of, seed=5, progress=False).model)
+    assert "going on after step 0" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_fine_tuned_run_keeps_where_it_started(tmp_path, of):
+    first = fit(recipe(of, epochs=1), of, seed=1, progress=False).model
+    whole = fit(recipe(of, epochs=2), of, seed=2, init=first, progress=False)
+    fit(recipe(of, epochs=0), of, seed=2, init=first, progress=False, report=False, out=tmp_path / "run")
+    run = resume(tmp_path / "run", of, epochs=2, progress=False, report=False)
+    assert weights(run.model) == weights(whole.model)
+
+
+@pytest.mark.parametrize("save_every", ["3 steps", "1 epoch", "0.001 minutes"])
+def test_going_on_inside_an_epoch_changes_no_number(tmp_path, of, monkeypatch, save_every):
+    """The checkpoints before the last are removed, and the run is taken up from there as if it had been killed."""
+    clock = iter(range(10_000)).__next__
+    monkeypatch.setattr("lowerbound.train.loop.time.monotonic", clock)
+    monkeypatch.setattr("lowerbound.train.checkpoint.KEEP", 100)
+    made = recipe(of, epochs=3)
+    whole = fit(made, of, seed=3, progress=False, report=False, out=tmp_path / "whole", save_every=save_every)
+    kept = checkpoints(tmp_path / "whole" / "checkpoints")
+    per_epoch = int(kept[-1].name.removeprefix("step-")) // 3
+    inside = [path for path in kept if int(path.name.removeprefix("step-")) % per_epoch]
+    assert bool(inside) == (save_every != "1 epoch")
+    for path in kept[:-1]:
+        shutil.copytree(tmp_path / "whole", tmp_path / path.name)
+        for other in kept[kept.index(path) + 1 :]:
+            shutil.rmtree(tmp_path / path.name / "checkpoints" / other.name)
+        run = resume(tmp_path / path.name, of, progress=False, report=False)
+        assert weights(run.model) == weights(whole.model)
+        assert (run.best, run.best_epoch) == (whole.best, whole.best_epoch)
+        last = [{k: v for k, v in row.items() if k != "seconds"} for row in (run.history[-2:] + whole.history[-2:])]
+        assert last[:2] == last[2:]
+
+
+def test_two_trainers_cannot_share_a_folder(tmp_path, of):
+    fit(recipe(of, epochs=1), of, progress=False, report=False, out=tmp_path / "run")
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(UsageError, match="trained by another process"):
+        resume(tmp_path / "run", of, epochs=2, progress=False, report=False)
+    assert resume(tmp_path / "run", of, epochs=2, progress=False, report=False).status == "done"
+    with pytest.raises(UsageError, match="epochs already"):
+        resume(tmp_path / "run", of, progress=False, report=False)
+    assert resume(tmp_path / "run", of, epochs=3, progress=False, report=False).status == "done", "the lock was left"
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path, of):
+    fit(recipe(of, epochs=1), of, progress=False, report=False, out=tmp_path / "run")
+    left = tmp_path / "run" / "checkpoints" / ".tmp-step-000009-1-abcd"
+    left.mkdir()
+    (left / "state.safetensors").write_bytes(b"half")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "epo')
+    resume(tmp_path / "run", of, epochs=2, progress=False, report=False)
+    assert not left.exists()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("resume") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "amount", "unit"),
+    [("500 steps", 500, "steps"), ("1step", 1, "steps"), (" 2 epochs ", 2, "epochs"), ("0.5 minutes", 0.5, "minutes")],
+)
+def test_how_often_is_read(words, amount, unit):
+    assert SaveEvery.of(words) == SaveEvery(float(amount), unit)
+
+
+@pytest.mark.parametrize("words", ["", "5", "0 steps", "1.5 epochs", "-1 steps", "ten minutes", "5 hours", "1e3 steps"])
+def test_how_often_is_refused(words, of):
+    with pytest.raises(UsageError, match="cannot save every"):
+        fit(recipe(of), of, save_every=words, progress=False)
+
+
+def test_it_is_due_when_so_much_has_passed():
+    before = Passed(100, 4, 60.0)
+    for every, steps, epochs, seconds in (
+        ("7 steps", 107, 4, 60.0),
+        ("2 epochs", 100, 6, 60.0),
+        ("2 minutes", 100, 4, 180.0),
+    ):
+        after = SaveEvery.of(every)
+        assert after.due(before, Passed(steps, epochs, seconds))
+        assert not after.due(before, Passed(106, 5, 179.0))
 
 
 def test_a_recipe_comes_back_from_its_description(of):

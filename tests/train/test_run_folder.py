@@ -31,7 +31,7 @@ def trained(tmp_path):
 def test_everything_a_reader_needs_is_there(trained):
     assert {p.name for p in trained.folder.iterdir()} == {
         "recipe.json", "data.json", "env.json", "command.txt", "status.json", "metrics.jsonl", "log.txt", "model",
-        "checkpoints", "snapshots",
+        "checkpoints", "snapshots", ".lock",
     }  # fmt: skip
     written = {name: json.loads((trained.folder / f"{name}.json").read_text()) for name in ("recipe", "data", "env")}
     about = written["recipe"].pop("about")

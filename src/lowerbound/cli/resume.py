@@ -6,9 +6,10 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import UsageError
-from ..core.model import spec_of
+from ..core.recipe import Recipe
 from ..explore.run_files import read_run
-from ..train import find_run, open_run, resume
+from ..ship.files import read_json
+from ..train import find_run, resume
 from .common import own_data
 from .mistakes import parse
 from .train import finish
@@ -16,7 +17,10 @@ from .train import finish
 
 @dataclass(kw_only=True)
 class Resume:
-    """Go on with a stopped run from its last checkpoint, or give a finished one more epochs, in its own folder."""
+    """Go on with a run that was stopped or killed, or give a finished one more epochs, in its own folder.
+
+    It goes on from its last checkpoint that is whole, and ends with the weights it would have had.
+    """
 
     run: Annotated[str, tyro.conf.Positional]
     """A path, a name under runs/, or `last`."""
@@ -24,6 +28,9 @@ class Resume:
     """Passes through the training data in all, those already done included (default: as many as were planned)."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    save_every: str | None = None
+    """"500 steps", "2 epochs" or "10 minutes" between two checkpoints (default: after an epoch, if half a minute has
+    passed, and every five minutes in a long one)."""
     report: bool = True
     """Write report.html into the run folder at the end."""
 
@@ -34,6 +41,6 @@ def command(words: list[str]) -> int:
     folder = find_run(options.run)
     if read_run(folder).state == "running":
         raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
-    like = spec_of(open_run(folder)[1])
-    data = own_data(folder, like)
-    return finish(resume(folder, data, epochs=options.epochs, device=options.device, report=options.report))
+    data = own_data(folder, Recipe.from_description(read_json(folder / "recipe.json")).spec)
+    made = {"epochs": options.epochs, "device": options.device, "save_every": options.save_every}
+    return finish(resume(folder, data, **made, report=options.report))

@@ -254,7 +254,13 @@ def over_seeds(
     se_examples = number.se or 0.0
     variances = [float((table @ share).var()) / len(table) if len(table) > 1 else math.nan for table in tables]
     counts = tuple(len(some) for some in both)
-    facts = {"variant": variant, "first": first, "seeds": counts, "paired": paired, "value": number.value}
+    facts: dict[str, Any] = {
+        "variant": variant,
+        "first": first,
+        "seeds": counts,
+        "paired": paired,
+        "value": number.value,
+    }
     if any(math.isnan(v) for v in variances):
         return SeedDifference(**facts, se_seeds=None, se_examples=se_examples, low=None, high=None)
     se_seeds = math.sqrt(sum(variances))

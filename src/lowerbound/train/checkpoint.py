@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class State:
         optimizers: one for each player.
         progress: epoch, step, best monitor and other plain numbers.
         average: the moving average of the model's weights, if there is one.
+        best: the best weights so far, by name; empty before the first epoch was judged.
     """
 
     model: nn.Module
@@ -35,6 +36,7 @@ class State:
     optimizers: Mapping[str, Optimizer]
     progress: dict[str, Any]
     average: nn.Module | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules whose tensors are saved, by name."""
@@ -52,6 +54,7 @@ def save_checkpoint(folder: Path, state: State) -> Path:
     tensors, plain = {}, {}
     for name, module in state.modules().items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+    tensors |= {f"best/{key}": value for key, value in state.best.items()}
     for name, optimizer in state.optimizers.items():
         plain[name], moved = _split(optimizer.state_dict())
         tensors |= {f"optimizer/{name}/{key}": value for key, value in moved.items()}
@@ -80,6 +83,7 @@ def load_checkpoint(path: Path, state: State) -> None:
             module.load_state_dict(_under(tensors, f"{name}/"))
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(_joined(saved["optimizers"][name], _under(tensors, f"optimizer/{name}/")))
+        state.best.update(_under(tensors, "best/"))
         state.progress.update(saved["progress"])
     except (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"the checkpoint does not fit the model: {error}", where=str(path)) from error

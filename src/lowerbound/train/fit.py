@@ -14,11 +14,11 @@ from ..core.recipe import AugmentName, LrSchedule, OptimizerName, Recipe
 from ..data.checks import fingerprint
 from ..data.dataset import Data
 from ..ship.files import read_json
-from ..ship.save import load
 from .checkpoint import checkpoints
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
 from .loop import Loop, Precision, Watcher
 from .run import Run, RunFolder, stoppable
+from .saving import SaveEvery
 
 
 def pick_device(name: str) -> torch.device:
@@ -55,6 +55,7 @@ def fit(
     precision: Precision = "float32",
     init: VAE | None = None,
     out: str | Path | None = None,
+    save_every: str | None = None,
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
     watchers: tuple[Watcher, ...] = (),
@@ -82,6 +83,8 @@ def fit(
         precision: "bf16" runs the networks in bfloat16; densities stay in float32.
         init: a trained model of the same shapes whose weights to start from (fine-tuning).
         out: run folder to create; None writes nothing.
+        save_every: "500 steps", "2 epochs" or "10 minutes" between two checkpoints. Default: after an epoch, if half a
+            minute has passed, and every five minutes in a long one.
         progress: show progress on standard error.
         listeners: further listeners.
         watchers: functions `(model, epochs_done)` that look at the model before the first epoch and after each; what
@@ -106,22 +109,24 @@ def fit(
         raise UsageError(f"there is no precision {precision!r}", expected="float32 or bf16", fix="use bf16 for float16")
     if len(data.train) < 2:
         raise DataError(f"{data.spec.name} has {len(data.train)} training examples", expected="at least 2")
-    place = pick_device(device)
+    place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
     loop = Loop(recipe.replace(training=training), data, seed, place, precision, init)
+    loop.save_every = saving
     folder = RunFolder(Path(out)) if out is not None else None
     run = _run(loop, folder, listeners, watchers, progress=progress)
     return _reported(run, data, loop) if report else run
 
 
-def _restore(loop: Loop, found: list[Path], best: VAE, talk: Listener) -> None:
-    """Go back to the newest checkpoint that is whole, and say which were not.
+def _restore(loop: Loop, found: list[Path], talk: Listener) -> None:
+    """Go back to the newest checkpoint that is whole, and say which were not; without any, to the first step.
 
     Raises:
-        CorruptArtifact: if none is.
+        CorruptArtifact: if there are some, and none is whole.
     """
+    loop.again = True
     for i, path in enumerate(reversed(found)):
         try:
-            loop.restore(path, best)
+            loop.restore(path)
         except CorruptArtifact as error:
             if i + 1 == len(found):
                 raise
@@ -143,8 +148,12 @@ def _run(
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
     # the generators that are kept and reseeded are those of the current GPU
     current = torch.cuda.device(loop.device) if loop.device.type == "cuda" else nullcontext()
-    with current, stoppable() as stop, kept_generators():
-        return loop.run(stop, folder, Listeners(heard), watchers)
+    try:
+        with current, stoppable() as stop, kept_generators():
+            return loop.run(stop, folder, Listeners(heard), watchers)
+    finally:
+        if folder is not None:
+            folder.release()
 
 
 def _reported(run: Run, data: Data, loop: Loop) -> Run:
@@ -174,27 +183,30 @@ def resume(
     *,
     epochs: int | None = None,
     device: str = "auto",
+    save_every: str | None = None,
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
     report: bool = True,
 ) -> Run:
-    """Go on with a stopped run, or give a finished one more epochs, in its own folder.
+    """Go on with a run that was stopped or killed, or give a finished one more epochs, in its own folder.
 
-    Order and noise are functions of the seed and the step, so on the same machine a stopped run ends with the weights
-    it would have had. Under a cosine schedule more epochs raise the learning rate to its place in the longer training.
+    Order and noise are functions of the seed and the step, so on the same machine a run ends with the weights it would
+    have had, bit by bit, wherever it was cut off. Without a checkpoint it begins at the first step. Under a cosine
+    schedule more epochs raise the learning rate to its place in the longer training.
 
     Args:
         run: the run folder.
         data: the data it was trained on.
         epochs: passes through the training data in all, those already done included; None: as many as were planned.
         device: "auto", "cpu", "cuda", ...
+        save_every: how often the state is saved, as for `fit`.
         progress: show progress on standard error.
         listeners: further listeners.
         report: write report.html into the run folder at the end.
 
     Raises:
-        DataError: if there is no checkpoint, or the data have changed.
-        UsageError: if there is nothing left to do.
+        DataError: if the data have changed.
+        UsageError: if there is nothing left to do, or another process trains the run.
         CorruptArtifact: if a file of the run is damaged.
     """
     path = Path(run)
@@ -202,18 +214,22 @@ def resume(
     recipe = Recipe.from_description(described)
     if origin.get("fingerprint", same := fingerprint(data)) != same:  # older runs have none
         raise DataError(f"{data.spec.name} is not what {path.name} was trained on", fix="fine-tune: --init-from RUN")
-    found = checkpoints(path / "checkpoints")
-    if not found:
-        raise DataError(f"{path} has no checkpoint to go on from", fix="train it again")
     training = recipe.training if epochs is None else replace(recipe.training, epochs=epochs)
-    place = pick_device(device)
-    loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, machine["precision"])
-    talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
-    _restore(loop, found, load(path), talk)
-    # a run that ended before its priors were fitted has that left to do
-    if loop.epoch >= training.epochs and not (recipe.after and _ended_early(path)):
-        raise UsageError(
-            f"{path.name} has {loop.epoch} epochs already", expected=f"--epochs above {loop.epoch}, the number in all"
-        )
-    done = _run(loop, RunFolder.again(path), listeners, progress=progress)
+    place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
+    folder = RunFolder.again(path)
+    try:
+        loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, machine["precision"])
+        loop.save_every = saving
+        talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
+        _restore(loop, checkpoints(path / "checkpoints"), talk)
+        # a run that ended before its priors were fitted has that left to do
+        if loop.epoch >= training.epochs and not (recipe.after and _ended_early(path)):
+            raise UsageError(
+                f"{path.name} has {loop.epoch} epochs already",
+                expected=f"--epochs above {loop.epoch}, the number in all",
+            )
+    except BaseException:
+        folder.release()
+        raise
+    done = _run(loop, folder, listeners, progress=progress)
     return _reported(done, data, loop) if report else done

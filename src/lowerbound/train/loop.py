@@ -27,6 +27,7 @@ from .checkpoint import State, load_checkpoint, save_checkpoint
 from .fit_prior import fit_prior
 from .log import Listeners
 from .run import Run, RunFolder, Status, Stop, environment
+from .saving import Passed, SaveEvery
 from .snapshots import Snapshots
 from .update import Guard, make_optimizers, set_lr, update
 
@@ -36,7 +37,7 @@ Watcher: TypeAlias = Callable[[VAE, int], None]
 
 EVAL_ROWS = 1000
 GUARD_EVERY = 50  # steps between looks at a flag that lives on a GPU
-CHECKPOINT_SECONDS = 30.0
+EPOCH_SECONDS, STEP_SECONDS = 30.0, 300.0  # least time between checkpoints, after an epoch and inside one
 SHOWN_ROWS = 100
 
 
@@ -61,6 +62,10 @@ def _add(sums: dict[str, Tensor], terms: Mapping[str, Tensor], weight: Tensor | 
         added = (values if weight is None else weight * values).sum()
         sums[name] = sums[name] + added if name in sums else added
     return next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()
+
+
+def _wide(value: float, device: torch.device) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, device=device)
 
 
 def take_weights(model: VAE, init: VAE) -> None:
@@ -153,8 +158,13 @@ class Loop:
         self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.skip = 0  # steps of the next epoch that were taken before a restart
+        self.sums: dict[str, Tensor] = {}  # of the terms of the epoch so far
+        self.total: Tensor | float = 0
         self.best, self.history = Best(), []
-        self._saved_at = time.monotonic()
+        self.again = False  # True for a run that goes on
+        self.fine_tuned = init is not None
+        self.save_every: SaveEvery | None = None
+        self._saved_at = Passed(0, 0, time.monotonic())
 
     def _start_at_data(self, model: VAE) -> None:
         """Start the decoder's output at the mean and variance of the observed training data."""
@@ -221,15 +231,10 @@ class Loop:
             "device": str(self.device), "precision": self.precision, "parameters": count,
             "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
         }  # fmt: skip
-        if self.folder is not None and self.step:
-            self.folder.describe_again(self.recipe)
-        elif self.folder is not None:
-            facts_of_machine = environment(self.seed, self.device, self.precision)
-            self.folder.describe(self.recipe, spec, self.about_data, facts_of_machine)
         if self.folder is not None:
-            self.folder.status("running", epoch=self.epoch, step=self.step)
-        self.log.event("resume" if self.step else "start", **facts)
-        if self.step:
+            self._describe(self.folder)
+        self.log.event("resume" if self.again else "start", **facts)
+        if self.again:
             self.log.say(f"going on after step {self.step:,}, epoch {self.epoch} of {self.training.epochs}")
         self.log.say(
             f"{self.recipe.name} on {spec.name}: {len(self.train):,} training and {len(self.valid):,} validation "
@@ -249,6 +254,17 @@ class Loop:
             )
         if self.training.batch_size > len(self.train):
             self.log.say(f"batch size {self.training.batch_size} is more than the data: batches of {len(self.train)}")
+
+    def _describe(self, folder: RunFolder) -> None:
+        """Write what is known before the first step; from then on, the run says `running` and can be taken up."""
+        if self.again:
+            folder.describe_again(self.recipe)
+        else:
+            machine = environment(self.seed, self.device, self.precision)
+            folder.describe(self.recipe, self.train.spec, self.about_data, machine)
+            if self.fine_tuned:  # these weights could not be made anew
+                self._checkpoint()
+        folder.status("running", epoch=self.epoch, step=self.step)
 
     def _epochs(self, stop: Stop) -> None:
         """Run the epochs; an early end leaves the loop through `break`."""
@@ -270,8 +286,15 @@ class Loop:
             self._show()
             if stop.signal is not None or self._out_of_patience():
                 break
-            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            if self._due(EPOCH_SECONDS):
                 self._checkpoint()
+
+    def _due(self, seconds: float) -> bool:
+        """Tell whether it is time for a checkpoint: as asked for, or so long after the last one."""
+        now = self._passed()
+        if self.save_every is not None:
+            return self.save_every.due(self._saved_at, now)
+        return now.seconds - self._saved_at.seconds > seconds
 
     @property
     def kept(self) -> VAE:
@@ -306,22 +329,26 @@ class Loop:
         order = torch.randperm(len(self.train), generator=generator(Stream.ORDER, self.seed, self.epoch)).to(
             self.device
         )
-        sums, total = {}, 0
         self.model.train()
         skip, self.skip = self.skip, 0
+        if not skip:
+            self.sums, self.total = {}, 0
         for i, index in enumerate(order.split(self.training.batch_size)):
             if i < skip:
                 continue
             outcome, weight = self._step(index)
             if self.step == 1:
                 self._say_scales(outcome)
-            total = total + _add(sums, outcome.terms, weight)
+            self.total = self.total + _add(self.sums, outcome.terms, weight)
             self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
             if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
                 self._check()
             if stop.signal is not None:
                 break
-        return {name: float(value) / float(total) for name, value in sums.items()}
+            if i + 1 < self.steps_per_epoch and self._due(STEP_SECONDS):
+                self._check()
+                self._checkpoint()
+        return {name: float(value) / float(self.total) for name, value in self.sums.items()}
 
     def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
         reseed(Stream.TRAINING, self.seed, self.step)
@@ -404,8 +431,8 @@ class Loop:
         self.log.say(f"no better {self.objective.monitor} for {patience} epochs: stopping")
         return True
 
-    def restore(self, path: Path, best: VAE) -> None:
-        """Go back to the checkpoint at `path`; `best` holds the best weights until then.
+    def restore(self, path: Path) -> None:
+        """Go back to the checkpoint at `path`.
 
         Raises:
             CorruptArtifact: if it is damaged or belongs to another model.
@@ -413,15 +440,16 @@ class Loop:
         state = State(self.model, self.objective, self.optimizers, {}, self.average)
         load_checkpoint(path, state)
         done = state.progress
+        self.again = True
         self.epoch, self.step, self.seconds = int(done["epoch"]), int(done["step"]), float(done["seconds"])
         if done["best"] is not None:
-            weights = dict(self.kept.state_dict())  # a prior fitted after training is not part of it
-            known = {n: t.shape for n, t in weights.items()}
-            weights |= {n: t.to(self.device) for n, t in best.state_dict().items() if t.shape == known.get(n)}
+            weights = {name: t.to(self.device) for name, t in state.best.items()}
             self.best = Best(float(done["best"]), int(done["best_epoch"]), weights)
         self.skip = self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
         if self.skip < self.steps_per_epoch and self.epoch:  # stopped inside an epoch, which is then taken up again
             self.epoch -= 1
+            self.sums = {name: _wide(value, self.device) for name, value in done["sums"].items()}
+            self.total = _wide(done["total"], self.device)
         else:
             self.skip = 0
 
@@ -440,13 +468,16 @@ class Loop:
             return
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
         progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
-        state = State(self.model, self.objective, self.optimizers, progress, self.average)
-        # the model first: a cut between the two then leaves a checkpoint whose best weights are there, or redone
+        progress |= {"sums": {name: float(value) for name, value in self.sums.items()}, "total": float(self.total)}
+        state = State(self.model, self.objective, self.optimizers, progress, self.average, self.best.weights)
         self._save_model()
         path = save_checkpoint(self.folder.path / "checkpoints", state)
         self.folder.status("running", epoch=self.epoch, step=self.step)
         self.log.event("checkpoint", epoch=self.epoch, step=self.step, path=path.name)
-        self._saved_at = time.monotonic()
+        self._saved_at = self._passed()
+
+    def _passed(self) -> Passed:
+        return Passed(self.step, self.step // self.steps_per_epoch, time.monotonic())
 
     def _save_model(self) -> None:
         """Save the best weights; without a whole epoch there are only the current ones."""

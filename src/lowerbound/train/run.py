@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from .._version import __version__
 from ..core.errors import CorruptArtifact, DataError, OutOfResource, UsageError
@@ -32,6 +34,7 @@ from ..data.load import load_data
 from ..ship.files import newest, read_json, write_json, write_text
 from ..ship.save import load
 
+LOCK = ".lock"
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
 
@@ -61,10 +64,10 @@ class Run:
 
 
 class RunFolder:
-    """`runs/NAME/`: created once, never overwritten.
+    """`runs/NAME/`: created once, never overwritten, and locked until `release` or the end of the process.
 
     Raises:
-        UsageError: if the folder exists already.
+        UsageError: if the folder exists already, or another process holds its lock.
         OutOfResource: if it cannot be written.
     """
 
@@ -85,13 +88,39 @@ class RunFolder:
             raise OutOfResource(f"{path} cannot be created: {error.strerror}", fix="choose another --out") from error
         self.path = path
         self.started = time.time()
+        self._take()
 
     @classmethod
     def again(cls, path: Path) -> "RunFolder":
-        """Return the folder of a run that is to go on."""
+        """Return the folder of a run that is to go on, rid of what a killed process left half written.
+
+        Raises:
+            UsageError: if another process holds its lock.
+        """
         folder = cls.__new__(cls)
         folder.path, folder.started = path, _started(path)
+        folder._take()
+        for left in (*path.glob(".tmp-*"), *(path / "checkpoints").glob(".tmp-*")):
+            shutil.rmtree(left, ignore_errors=True)
+        for name in ("metrics.jsonl", "log.txt"):
+            _end_line(path / name)
         return folder
+
+    def _take(self) -> None:
+        """Take the lock of the folder; the system frees it when the process ends, however it does."""
+        self.lock = FileLock(self.path / LOCK)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{self.path} is being trained by another process", fix="wait until it ends, or stop it first"
+            ) from None
+        except (OSError, NotImplementedError):  # a file system without locks must not prevent a training
+            return
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self.lock.release()
 
     def describe(self, recipe: Recipe, spec: DataSpec, data: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write what is known before the first step; `data` says where the rows came from and what was found."""
@@ -116,6 +145,14 @@ class RunFolder:
         now = time.time()
         value = {"status": status, "pid": os.getpid(), "started": self.started, "updated": now, **more}
         write_json(self.path / "status.json", value)
+
+
+def _end_line(path: Path) -> None:
+    """Cut off a last line that was not written whole."""
+    if path.is_file():
+        with path.open("r+b") as file:
+            text = file.read()
+            file.truncate(text.rfind(b"\n") + 1)
 
 
 def environment(seed: int, device: torch.device, precision: str) -> dict[str, Any]:
