@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 import lowerbound as lb
+from lowerbound.explore.run_files import RunFiles, read_run
 
 NUM_SAMPLES = 5000
 
@@ -57,12 +58,12 @@ class Row:
 ROWS = {
     "vae": Row(1, 350, goal=87.76),
     "iwae-5": Row(5, 270, goal=86.54),
-    "vae-6": Row(1, 6),
-    "vae-24": Row(1, 24),
-    "vae-90": Row(1, 90),
-    "iwae-5-5": Row(5, 5),
-    "iwae-5-18": Row(5, 18),
-    "iwae-5-72": Row(5, 72),
+    "vae-6": Row(1, 6, images=2000),
+    "vae-24": Row(1, 24, images=2000),
+    "vae-90": Row(1, 90, images=2000),
+    "iwae-5-5": Row(5, 5, images=2000),
+    "iwae-5-18": Row(5, 18, images=2000),
+    "iwae-5-72": Row(5, 72, images=2000),
     "updates-1": Row(1, 10, 20, 1e-3, 2000),
     "updates-5": Row(5, 10, 20, 1e-3, 2000),
     "updates-50": Row(50, 10, 20, 1e-3, 2000),
@@ -74,38 +75,40 @@ CURVES = (("vae-6", "vae-24", "vae-90", "vae"), ("iwae-5-5", "iwae-5-18", "iwae-
 UPDATES = ("updates-1", "updates-5", "updates-50")
 
 
-def measure(row: Row, data: lb.Data, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
-    """Train and score one row; returns its numbers and log p(x) of each test image."""
+def train(name: str, row: Row, data: lb.Data, options: argparse.Namespace) -> RunFiles:
+    """Train one row, or go on where it was cut off, and return what its run folder says."""
+    folder = options.folder / "runs" / name
     network: dict[str, Any] = {"latent_dim": 50, "hidden": (200, 200), "activation": "tanh"}
     if row.samples > 1:
         recipe = lb.recipes.iwae(data.spec, num_samples=row.samples, **network)
     else:
         recipe = lb.recipes.vae(data.spec, **network)
-    run = lb.fit(
-        recipe,
-        data,
-        epochs=row.epochs,
-        batch_size=row.batch_size,
-        lr=row.lr,
-        lr_schedule="cosine",
-        ema=0.999,
-        seed=options.seed,
-        device=options.device,
-        progress=False,
-    )
-    if run.status != "done":
-        raise SystemExit("the training was stopped: nothing is kept of it")
-    rows = data.test.matching(run.model.spec).take(row.images)
-    scores = lb.evaluation.score(run.model, rows, num_samples=NUM_SAMPLES)
-    valid = [(line["epoch"], line["seconds"], line["elbo"]) for line in run.history if line["split"] == "valid"]
+    if not folder.exists():
+        how = {"epochs": row.epochs, "batch_size": row.batch_size, "lr": row.lr, "lr_schedule": "cosine", "ema": 0.999}
+        lb.fit(recipe, data, **how, seed=options.seed, device=options.device, out=folder, progress=False, report=False)
+    elif read_run(folder).state != "done":
+        lb.resume(folder, data, device=options.device, progress=False, report=False)
+    files = read_run(folder)
+    if files.state != "done":
+        raise SystemExit(f"the training was {files.state}; the same command goes on")
+    return files
+
+
+def measure(name: str, row: Row, data: lb.Data, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
+    """Train and score one row; returns its numbers and log p(x) of each test image."""
+    files = train(name, row, data, options)
+    model = lb.load(files.folder)
+    rows = data.test.matching(model.spec).take(row.images)
+    scores = lb.score(model, rows, num_samples=NUM_SAMPLES)
+    valid = [(epoch, line["seconds"], line["elbo"]) for epoch, line in files.epochs["valid"].items()]
     facts = {
         **asdict(row),
         "seed": options.seed,
         "updates": row.epochs * math.ceil(len(data.train) / row.batch_size),
-        "best_epoch": run.best_epoch,
-        "seconds": run.history[-1]["seconds"],
+        "best_epoch": None if files.best is None else files.best[1],
+        "seconds": files.seconds,
         "elbo": float(-(scores.distortion + scores.rate).mean()),
-        "active_units": lb.active_units(run.model, rows),
+        "active_units": lb.active_units(model, rows),
         "mc_se": float(scores.variance.sum().sqrt() / len(rows)),
         "bias": float(scores.gain.mean()),
         "valid": valid,
@@ -189,12 +192,13 @@ def _headed(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> list[str]:
     for curve in CURVES:
         if all(name in found for name in curve):
             epochs = [found[name][0]["epochs"] for name in curve]
-            nll = [-float(found[name][1].mean()) for name in curve]
+            images = min(len(found[name][1]) for name in curve)
+            nll = [-float(found[name][1][:images].mean()) for name in curve]
             low, power = limit(epochs, nll)
             points = ", ".join(f"{n} epochs {value:.2f}" for n, value in zip(epochs, nll, strict=True))
             then = low + (nll[-1] - low) * (3280 / epochs[-1]) ** -power
             lines.append(
-                f"* `{curve[-1]}`: {points}. The power law through them, exponent {power:.2f}, is at {then:.2f} after "
+                f"* `{curve[-1]}`, first {images:,} test images: {points}. The power law through them, exponent {power:.2f}, is at {then:.2f} after "
                 f"3280 epochs and goes to {low:.2f}: an extrapolation, not a measurement."
             )
     return ["", "Where it is heading:", "", *lines] if lines else []
@@ -217,7 +221,7 @@ def main(say: Callable[[str], None]) -> None:
     for name in options.rows:
         path = options.folder / name
         if kept(path, ROWS[name], options) is None:
-            facts, log_px = measure(ROWS[name], data, options)
+            facts, log_px = measure(name, ROWS[name], data, options)
             np.save(path.with_suffix(".npy"), log_px)
             path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
         say(f"{name} is kept in {options.folder}")
