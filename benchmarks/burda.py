@@ -198,8 +198,9 @@ def _headed(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> list[str]:
             points = ", ".join(f"{n} epochs {value:.2f}" for n, value in zip(epochs, nll, strict=True))
             then = low + (nll[-1] - low) * (3280 / epochs[-1]) ** -power
             lines.append(
-                f"* `{curve[-1]}`, first {images:,} test images: {points}. The power law through them, exponent {power:.2f}, is at {then:.2f} after "
-                f"3280 epochs and goes to {low:.2f}: an extrapolation, not a measurement."
+                f"* `{curve[-1]}`, first {images:,} test images: {points}. The power law through them, exponent "
+                f"{power:.2f}, is at {then:.2f} after 3280 epochs and goes to {low:.2f}: an extrapolation, not a "
+                "measurement."
             )
     return ["", "Where it is heading:", "", *lines] if lines else []
 

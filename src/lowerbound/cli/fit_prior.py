@@ -152,6 +152,7 @@ def write_run(out: Path, run: Path, model: VAE, recipe: Recipe, lines: list[str]
     save(model, out / "model", recipe=recipe.name, options=recipe.options)
     before = read_json(run / "status.json")
     folder.status("done", **{key: before[key] for key in ("epoch", "step") if key in before})
+    folder.release()
 
 
 def _recipe_of(folder: Path) -> Recipe:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,37 @@ def command(words: list[str]) -> int:
         result("       lowerbound train --config FILE [options]\n")
         result("lowerbound train RECIPE --help lists the options of a recipe.\n\nrecipes:\n" + listing())
         return 0 if words else 2
+    asked = read(words)
+    if asked.options["print_config"]:
+        result(to_yaml({"recipe": asked.name, **_options(asked.options)}).rstrip())
+        say("next:  lowerbound train --config FILE")
+        return 0
+    return train(asked.name, asked.function, asked.options, asked.parts)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the words of `train` ask for.
+
+    Args:
+        name: of the recipe.
+        function: the recipe.
+        options: of the recipe, of reading data and of training, by name.
+        parts: those that take the place of the recipe's.
+    """
+
+    name: str
+    function: RecipeFunction
+    options: dict[str, Any]
+    parts: dict[Kind, Chosen]
+
+
+def read(words: list[str]) -> Asked:
+    """Read the words of `train`.
+
+    Raises:
+        UsageError: if they make no sense.
+    """
     name, rest, config = _recipe_and_config(words)
     function = find(name)
     kind = train_options(name, function)
@@ -43,12 +74,7 @@ def command(words: list[str]) -> int:
     rest, dotted = split_words(rest)
     options = vars(parse(kind, rest, f"train {name}"))
     parts = chosen_parts(options, dotted)
-    options = {**{k: v for k, v in options.items() if k not in KINDS}, **as_options(parts)}
-    if options["print_config"]:
-        result(to_yaml({"recipe": name, **_options(options)}).rstrip())
-        say("next:  lowerbound train --config FILE")
-        return 0
-    return train(name, function, options, parts)
+    return Asked(name, function, {**{k: v for k, v in options.items() if k not in KINDS}, **as_options(parts)}, parts)
 
 
 def _recipe_and_config(words: list[str]) -> tuple[str, list[str], Config | None]:

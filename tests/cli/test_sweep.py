@@ -1,0 +1,135 @@
+"""`lowerbound sweep`: every point and seed is trained once, taken up where it was cut off, and compared."""
+
+import io
+import json
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowerbound import load, load_data, score
+from lowerbound.cli.main import main
+from lowerbound.evaluation.compare import over_seeds
+
+WORDS = (
+    "sweep", "vae", "--data", "digits", "--hidden", "9", "--epochs", "2", "--grid", "latent-dim=2,5",
+    "--grid", "warmup=0,50", "--seeds", "2", "--score-samples", "7",
+)  # fmt: skip
+POINTS = [f"latent-dim {d} warmup {w}" for d in (2, 5) for w in (0, 50)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder, out = tmp_path_factory.mktemp("sweep"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), pytest.raises(SystemExit) as left:
+        patch.chdir(folder)
+        main([*WORDS, "--json"])
+    assert left.value.code == 0
+    return folder, json.loads(out.getvalue())
+
+
+@pytest.fixture
+def swept(trained, tmp_path, monkeypatch):
+    """Go to a copy of the folder in which the sweep was made."""
+    shutil.copytree(trained[0] / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "sweep-vae"
+
+
+def test_every_point_and_seed_is_a_run_and_the_table_compares_them(trained):
+    folder, found = trained
+    assert [point["point"] for point in found["points"]] == POINTS
+    runs = {p.name for p in (folder / "runs" / "sweep-vae").iterdir() if p.is_dir()}
+    assert runs == {f"latent-dim-{d}_warmup-{w}_seed-{s}" for d in (2, 5) for w in (0, 50) for s in (0, 1)}
+    rows = load_data("digits").valid
+    log_px = {}
+    for point in POINTS:
+        for seed in (0, 1):
+            _, dim, _, warmup = point.split()
+            model = load(folder / "runs" / "sweep-vae" / f"latent-dim-{dim}_warmup-{warmup}_seed-{seed}")
+            log_px.setdefault(point, {})[seed] = score(model, rows.matching(model.spec), num_samples=7).log_px
+    for point in found["points"]:
+        mean = over_seeds("", log_px[point["point"]], rows)
+        assert point["nll"] == pytest.approx(-mean.value)
+        assert point["interval"] == pytest.approx([-mean.high, -mean.low])
+        assert point["epochs"] == [2, 2]
+        assert point["latents"] == int(point["point"].split()[1])
+    assert found["best"] == min(found["points"], key=lambda p: p["nll"])["point"]
+    assert found["words"][1] == f"lowest NLL: {found['best']}"
+    assert len(found["words"]) == 1 + 1 + 3 + 3
+    saved = json.loads((folder / "runs" / "sweep-vae" / "sweep.json").read_text())
+    assert saved["points"] == found["points"]
+
+
+def test_the_same_command_trains_nothing_anew(swept, trained, told):
+    before = {p: p.stat().st_mtime_ns for p in swept.glob("*/model/model.safetensors")}
+    code, out, err = told(*WORDS, "--json")
+    assert (code, json.loads(out)) == (0, trained[1])
+    assert "run 1 of" not in err
+    assert {p: p.stat().st_mtime_ns for p in swept.glob("*/model/model.safetensors")} == before
+
+
+def test_a_run_that_was_cut_off_is_taken_up_and_a_new_point_is_added(swept, trained, told):
+    path = swept / "latent-dim-5_warmup-0_seed-1"
+    weights = (path / "model" / "model.safetensors").read_bytes()
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps({**status, "status": "running", "pid": 2**22 + 5}))
+    for name in ("checkpoints", "model", "eval"):
+        shutil.rmtree(path / name)
+    wider = [word.replace("latent-dim=2,5", "latent-dim=5,3") for word in WORDS]
+    code, out, err = told(*wider)
+    assert code == 0
+    assert "run 2 of 8: latent-dim-5_warmup-0_seed-1" in err
+    assert (path / "model" / "model.safetensors").read_bytes() == weights
+    assert out.splitlines()[0].split()[:2] == ["point", "NLL"]
+    assert "epochs: the best one was among the last tenth in" in out
+    assert not (swept / "latent-dim-2_warmup-0_seed-0" / "again").exists()
+
+
+def test_models_without_a_density_are_not_ranked(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = told(
+        "sweep", "ae", "--data", "ring", "--hidden", "5", "--epochs", "1", "--grid", "latent-dim=1,2", "--seeds", "1",
+        "--out", "here",
+    )  # fmt: skip
+    assert code == 0
+    assert "no density" in out
+    assert Path("here/latent-dim-1_seed-0/model").is_dir()
+
+
+REFUSED = {
+    "no recipe": (("sweep",), "no recipe was given"),
+    "no grid": (("sweep", "vae", "--data", "digits"), "--grid"),
+    "no values": (("sweep", "vae", "--data", "digits", "--grid", "beta"), "makes no sense"),
+    "a value twice": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2,2"), "each value once"),
+    "an option twice": (
+        ("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--grid", "latent-dim=3"), "in the grid twice",
+    ),
+    "a bad last value": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2,many"), "--latent-dim"),
+    "no such option": (("sweep", "vae", "--data", "digits", "--grid", "depth=2"), "--depth"),
+    "a seed": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seed", "3"), "chooses the seeds"),
+    "seeds in the grid": (("sweep", "vae", "--data", "digits", "--grid", "seed=1,2"), "cannot vary seed"),
+    "no seeds": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seeds", "0"), "below 1"),
+    "no such recipe": (("sweep", "vee", "--data", "digits", "--grid", "latent-dim=2"), "vee"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_makes_no_sense_is_refused_before_anything_is_trained(case, tmp_path, monkeypatch, told):
+    words, said = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    code, out, err = told(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_holds_one_sweep(swept, told):
+    words = list(WORDS)
+    words[words.index("--epochs") + 1] = "3"
+    code, _, err = told(*words)
+    assert code == 2
+    assert "holds another sweep" in err
+    assert np.all([json.loads(p.read_text())["epoch"] == 2 for p in swept.glob("*/status.json")])
