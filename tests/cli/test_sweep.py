@@ -99,9 +99,18 @@ def test_models_without_a_density_are_not_ranked(tmp_path, monkeypatch, told):
     assert Path("here/latent-dim-1_seed-0/model").is_dir()
 
 
+def test_without_a_grid_there_are_several_seeds(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = told(
+        "sweep", "gaussian_vae", "--data", "ring", "--hidden", "5", "--epochs", "1", "--seeds", "2", "--json"
+    )
+    [point] = json.loads(out)["points"]
+    assert (code, point["point"], len(point["active"])) == (0, "as it is", 2)
+    assert {p.name for p in Path("runs/sweep-gaussian_vae").iterdir()} == {"seed-0", "seed-1", "sweep.json"}
+
+
 REFUSED = {
     "no recipe": (("sweep",), "no recipe was given"),
-    "no grid": (("sweep", "vae", "--data", "digits"), "--grid"),
     "no values": (("sweep", "vae", "--data", "digits", "--grid", "beta"), "makes no sense"),
     "a value twice": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2,2"), "each value once"),
     "an option twice": (

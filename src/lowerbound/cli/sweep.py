@@ -40,13 +40,14 @@ class Sweep:
 
     lowerbound sweep beta_vae --data digits --grid beta=1,2,4 --grid latent-dim=8,16 --seeds 3 --epochs 20
 
-    All other options are those of train. Each run is a folder of its own in the sweep's; a run that is done is not
+    All other options are those of train (lowerbound train RECIPE --help). Each run is a folder of its own in the sweep's; a run that is done is not
     trained again and one that was cut off is taken up, so the same command goes on after any end. The table gives means
     over the seeds with 95% intervals over seeds and examples, and says whether more epochs or latents would help.
     """
 
-    grid: Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-    """NAME=VALUE,VALUE,...: an option of train and its values (several times for several options)."""
+    grid: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=VALUE,VALUE,...: an option of train and its values (several times for several options; without any, the
+    recipe is trained with several seeds)."""
     seeds: int = 3
     """Each point is trained with the seeds 0, 1, ..."""
     score_samples: int = 100
@@ -66,7 +67,7 @@ class Point:
     @property
     def label(self) -> str:
         """What the point is called in the table."""
-        return " ".join(f"{name} {value}" for name, value in self.options.items())
+        return " ".join(f"{name} {value}" for name, value in self.options.items()) or "as it is"
 
     @property
     def words(self) -> list[str]:
@@ -107,7 +108,7 @@ class Scored:
 def command(words: list[str]) -> int:
     """Run `lowerbound sweep`."""
     if not words or words[0].startswith("-"):
-        parse(Sweep, [*words, "--help"] if "--help" in words or "-h" in words else ["--grid", "x=1"], "sweep RECIPE")
+        parse(Sweep, ["--help"] if "--help" in words or "-h" in words else [], "sweep RECIPE")
         raise UsageError("no recipe was given", expected="lowerbound sweep RECIPE --data NAME|PATH --grid NAME=A,B")
     own, rest = _split(words[1:])
     if "-h" in rest or "--help" in rest:
@@ -251,7 +252,7 @@ def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
     best = _best(means)
     lines = [_line(label, runs, means[label]) for label, runs in found.items()]
     words = [
-        f"{len(rows):,} {rows.split} examples of {rows.spec.name}, {options.seeds} seeds; nats for each example, NLL "
+        f"{len(rows):,} {'validation' if rows.split == 'valid' else 'training'} examples of {rows.spec.name}, {options.seeds} seeds; nats for each example, NLL "
         f"with K = {options.score_samples}, 95% intervals over seeds and examples",
         *_against_best(found, best, rows),
         *_answers(found),
@@ -301,7 +302,7 @@ def _facts(label: str, runs: Mapping[int, Scored], mean: SeedDifference | None) 
 def _line(label: str, runs: Mapping[int, Scored], mean: SeedDifference | None) -> list[str]:
     facts = _facts(label, runs, mean)
 
-    def shown(value: float | None, form: str = ".2f") -> str:
+    def shown(value: float | int | None, form: str = ".2f") -> str:
         return "-" if value is None else format(value, form)
 
     ends = facts["interval"]
