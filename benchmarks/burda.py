@@ -57,7 +57,7 @@ class Row:
 
 ROWS = {
     "vae": Row(1, 350, goal=87.76),
-    "iwae-5": Row(5, 270, goal=86.54),
+    "iwae-5": Row(5, 260, lr=1.5e-3, goal=86.54),
     "vae-6": Row(1, 6, images=2000),
     "vae-24": Row(1, 24, images=2000),
     "vae-90": Row(1, 90, images=2000),

@@ -40,9 +40,10 @@ class Sweep:
 
     lowerbound sweep beta_vae --data digits --grid beta=1,2,4 --grid latent-dim=8,16 --seeds 3 --epochs 20
 
-    All other options are those of train (lowerbound train RECIPE --help). Each run is a folder of its own in the sweep's; a run that is done is not
-    trained again and one that was cut off is taken up, so the same command goes on after any end. The table gives means
-    over the seeds with 95% intervals over seeds and examples, and says whether more epochs or latents would help.
+    All other options are those of train (lowerbound train RECIPE --help). Each run is a folder of its own in the
+    sweep's; a run that is done is not trained again and one that was cut off is taken up, so the same command goes on
+    after any end. The table gives means over the seeds with 95% intervals over seeds and examples, and says whether
+    more epochs or latents would help.
     """
 
     grid: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -251,9 +252,10 @@ def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
     means = {label: _mean(label, runs, rows) for label, runs in found.items()}
     best = _best(means)
     lines = [_line(label, runs, means[label]) for label, runs in found.items()]
+    split = "validation" if rows.split == "valid" else "training"
     words = [
-        f"{len(rows):,} {'validation' if rows.split == 'valid' else 'training'} examples of {rows.spec.name}, {options.seeds} seeds; nats for each example, NLL "
-        f"with K = {options.score_samples}, 95% intervals over seeds and examples",
+        f"{len(rows):,} {split} examples of {rows.spec.name}, {options.seeds} seeds; nats for each example, NLL with "
+        f"K = {options.score_samples}, 95% intervals over seeds and examples",
         *_against_best(found, best, rows),
         *_answers(found),
     ]
