@@ -84,6 +84,34 @@ def test_constant_cosine_is_constant_for_two_thirds():
     assert rates[7:] == pytest.approx([0.25 * (1 + math.cos(math.pi / 3)), 0.25 * (1 + math.cos(2 * math.pi / 3))])
 
 
+def rates_of(**options):
+    """Return the learning rates of twelve steps."""
+    loop = Loop(
+        recipe(data()).replace(training=Training(epochs=12, batch_size=100, lr=0.5, **options)),
+        data(),
+        0,
+        CPU,
+        "float32",
+    )
+    rates = []
+    for loop.step in range(12):
+        rates.append(loop._lr())
+    return rates
+
+
+def test_steps_of_the_learning_rate():
+    assert rates_of(lr_schedule="step") == pytest.approx([0.5] * 6 + [0.05] * 3 + [0.005] * 3)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_a_warm_up_rises_to_the_schedule(schedule):
+    plain, warm = rates_of(lr_schedule=schedule), rates_of(lr_schedule=schedule, lr_warmup=3)
+    assert warm[:3] == pytest.approx([plain[i] * (i + 1) / 4 for i in range(3)])
+    assert warm[3:] == plain[3:]
+    with pytest.raises(UsageError, match="warm-up of the learning rate"):
+        Training(lr_warmup=-1)
+
+
 class Memory(Starting, nn.Module):
     """Keeps the examples it starts from."""
 

@@ -1,12 +1,15 @@
 """One update for any number of players: whose gradient moves what, clipping, and the state behind it."""
 
 import copy
+import json
 
 import pytest
 import torch
+from torch import nn
 from training_parts import LR, SEEN, Counted, Rivals, data, parts, recipe, take, weights
 
 from lowerbound import recipes
+from lowerbound.core.errors import UsageError
 from lowerbound.core.noise import reseed
 from lowerbound.core.recipe import Training
 from lowerbound.objectives import ELBO
@@ -14,7 +17,7 @@ from lowerbound.train.fit import fit
 from lowerbound.train.log import Listeners
 from lowerbound.train.loop import Loop
 from lowerbound.train.run import stoppable
-from lowerbound.train.update import make_optimizers, set_lr
+from lowerbound.train.update import Guard, make_optimizers, set_lr, update
 
 
 def gradients(model, objective, batch, player, parameters):
@@ -125,3 +128,39 @@ def test_scales_of_likelihoods_learn_faster_than_networks(optimizer, lr, factor)
     scale = model.decoder.family.log_variance
     assert found[id(scale)] == pytest.approx(lr / 2 * factor)
     assert {v for k, v in found.items() if k != id(scale)} == {lr / 2}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamax"])
+def test_a_step_with_a_gradient_too_large_is_left_out_and_counted(optimizer):
+    """The second player's gradient is the larger one: neither moves."""
+    model, objective, batch, optimizers = parts(Rivals(), optimizer=optimizer)
+    before, guard = (weights(model), weights(objective)), Guard(torch.device("cpu"))
+    reseed(5, 0)
+    losses = objective(model, batch, torch.zeros(())).losses
+    players = objective.players(model)
+    norms = [
+        float(nn.utils.get_total_norm(torch.autograd.grad(loss, players[name], retain_graph=True, allow_unused=True)))
+        for name, loss in losses.items()
+    ]
+    for skip_above in (min(norms), max(norms) * 0.999):
+        reseed(5, 0)
+        update(objective, model, optimizers, batch, torch.zeros(()), guard, skip_above=skip_above)
+        assert (weights(model), weights(objective)) == before
+    assert int(guard.left_out) == 2
+    reseed(5, 0)
+    update(objective, model, optimizers, batch, torch.zeros(()), guard, skip_above=max(norms) * 1.001)
+    again, same, _, _ = parts(Rivals(), optimizer=optimizer)
+    take(again, same, batch, make_optimizers(same.players(again), Training(optimizer=optimizer, lr=LR)))
+    assert (weights(model), weights(objective)) == (weights(again), weights(same))
+    assert int(guard.left_out) == 2
+    assert guard.failed() is None
+
+
+def test_steps_left_out_are_told(tmp_path):
+    of = data()
+    fit(recipe(of, epochs=2, skip_above=1e-6), of, progress=False, report=False, out=tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["steps"]) for line in lines if line["event"] == "skipped"] == [(1, 5), (2, 5)]
+    assert "epoch 2: 5 steps were left out: a gradient's norm was above 1e-06" in (tmp_path / "run/log.txt").read_text()
+    with pytest.raises(UsageError, match="norm above which"):
+        Training(skip_above=0.0)

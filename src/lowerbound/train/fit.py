@@ -44,9 +44,11 @@ def fit(
     batch_size: int | None = None,
     lr: float | None = None,
     lr_schedule: LrSchedule | None = None,
+    lr_warmup: int | None = None,
     optimizer: OptimizerName | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
+    skip_above: float | None = None,
     ema: float | None = None,
     patience: int | None = None,
     augment: tuple[AugmentName, ...] | None = None,
@@ -71,10 +73,13 @@ def fit(
         epochs: passes through the training data; 0 gives the initial model. Default: the recipe's, as for the next.
         batch_size: examples in one step.
         lr: learning rate.
-        lr_schedule: "constant", "cosine" to 0, or "constant_cosine": constant, in the last third by a cosine to 0.
+        lr_schedule: "constant", "cosine" to 0, "constant_cosine": constant, in the last third by a cosine to 0, or
+            "step": a tenth after half of the training, a hundredth after three quarters.
+        lr_warmup: steps over which the learning rate rises to its place in the schedule.
         optimizer: "adam", "adamw", "sgd" or "adamax".
         weight_decay: the optimiser's L2 penalty.
         clip: the largest norm of a player's gradient.
+        skip_above: leave out steps whose gradient has a larger norm; they are counted.
         ema: decay of a moving average of the weights, which is kept in their place.
         patience: epochs without a better monitor before stopping, counted once all schedules have settled.
         augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
@@ -98,9 +103,9 @@ def fit(
         TrainingFailed: if a term is not finite; its `run` is the last good state, which is saved first.
     """
     given: dict[str, Any] = {
-        "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule,
-        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "ema": ema, "patience": patience,
-        "augment": augment,
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule, "lr_warmup": lr_warmup,
+        "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "skip_above": skip_above, "ema": ema,
+        "patience": patience, "augment": augment,
     }  # fmt: skip
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:

@@ -1,6 +1,6 @@
 """Events of a training run, and the listeners that write or show them.
 
-An event is a dictionary with "event": start, epoch, checkpoint or end.
+An event is a dictionary with "event": start, resume, epoch, skipped, checkpoint or end.
 """
 
 import json

@@ -279,6 +279,7 @@ class Loop:
             if stop.signal is not None and self.step < self.epoch * self.steps_per_epoch:
                 break
             self._report("train", sums)
+            self._say_left_out()
             scores = self._validate() if len(self.valid) else sums
             if len(self.valid):
                 self._report("valid", scores)
@@ -355,20 +356,23 @@ class Loop:
         set_lr(self.optimizers, self._lr())
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else None
         step = torch.tensor(float(self.step), device=self.device)
-        batch, clip = self.train.batch(index), self.training.clip
-        outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast)
+        batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
+        outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip)
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
         return outcome, batch.weight
 
     def _lr(self) -> float:
-        done = self.step / max(1, self.training.epochs * self.steps_per_epoch)
-        if self.training.lr_schedule == "constant":
-            return self.training.lr
-        if self.training.lr_schedule == "constant_cosine":
+        done, how = self.step / max(1, self.training.epochs * self.steps_per_epoch), self.training
+        lr = how.lr * min(1.0, (self.step + 1) / (how.lr_warmup + 1))
+        if how.lr_schedule == "constant":
+            return lr
+        if how.lr_schedule == "step":
+            return lr * (1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
+        if how.lr_schedule == "constant_cosine":
             done = max(0.0, 3 * done - 2)
-        return self.training.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def _check(self) -> None:
         failure = self.guard.failed()
@@ -379,6 +383,15 @@ class Loop:
                 where=f"epoch {self.epoch}",
                 fix="lower --lr, set --clip 1.0, or raise the floor of a learned variance",
             )
+
+    def _say_left_out(self) -> None:
+        """Say how many steps of the epoch were left out, since their gradients were too large."""
+        count = int(self.guard.left_out)
+        if count:
+            self.guard.left_out.zero_()
+            limit = self.training.skip_above
+            self.log.event("skipped", epoch=self.epoch, step=self.step, steps=count)
+            self.log.say(f"epoch {self.epoch}: {count} steps were left out: a gradient's norm was above {limit:g}")
 
     def _say_scales(self, outcome: Outcome) -> None:
         latents = sum(math.prod(latent.z.shape[2:]) for latent in outcome.trace.latents)
@@ -450,6 +463,7 @@ class Loop:
             self.epoch -= 1
             self.sums = {name: _wide(value, self.device) for name, value in done["sums"].items()}
             self.total = _wide(done["total"], self.device)
+            self.guard.left_out.fill_(int(done["left_out"]))
         else:
             self.skip = 0
 
@@ -469,6 +483,7 @@ class Loop:
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
         progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
         progress |= {"sums": {name: float(value) for name, value in self.sums.items()}, "total": float(self.total)}
+        progress["left_out"] = int(self.guard.left_out)
         state = State(self.model, self.objective, self.optimizers, progress, self.average, self.best.weights)
         self._save_model()
         path = save_checkpoint(self.folder.path / "checkpoints", state)

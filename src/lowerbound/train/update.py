@@ -49,12 +49,17 @@ class Guard:
         names: the numbers watched, in order.
         bad: 1 where the number of that name was not finite, at the first step where one was not.
         step: that step, or -1.
+        left_out: steps of this epoch that were left out because a gradient was too large.
     """
 
     device: torch.device
     names: tuple[str, ...] = ()
     bad: Tensor | None = None
     step: Tensor = field(default_factory=lambda: torch.tensor(-1.0))
+    left_out: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left_out = torch.zeros((), dtype=torch.long, device=self.device)
 
     def watch(self, values: Mapping[str, Tensor], step: Tensor) -> Tensor:
         """Check `values` and return 1.0 if this step must not be taken, as a tensor on the device."""
@@ -83,12 +88,13 @@ def update(
     guard: Guard,
     clip: float | None = None,
     autocast: Any = None,
+    skip_above: float | None = None,
 ) -> Outcome:
     """Take one step: all backward passes, then all optimiser steps, then `after_step` of every `Stateful` module.
 
     `inputs=` restricts each backward pass to its player's parameters, so no gradient can leak to another player.
     A player without a loss does not move. If a loss, a term or a gradient is not finite, no weight changes, now or
-    later.
+    later; if the norm of a gradient is above `skip_above`, none changes in this step.
     """
     players = objective.players(model)
     for optimizer in optimizers.values():
@@ -102,6 +108,10 @@ def update(
     watched = {**outcome.terms, **{f"loss of {n}": outcome.losses.get(n, resting) for n in players}}
     watched |= {f"gradient of {n}": v for n, v in norms.items()}
     skip = guard.watch(watched, step)
+    if skip_above is not None:
+        large = torch.stack(list(norms.values())).max() > skip_above
+        guard.left_out += large
+        skip = torch.maximum(skip, large.float())
     for name in outcome.losses:
         _step_unless(optimizers[name], skip)
     stateful = [m for m in (*model.modules(), *objective.modules()) if isinstance(m, Stateful)]
