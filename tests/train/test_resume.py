@@ -127,6 +127,17 @@ def test_without_a_checkpoint_it_begins_at_the_first_step(tmp_path, of):
     assert "going on after step 0" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_a_run_that_was_killed_after_its_last_epoch_is_ended(tmp_path, of):
+    made = fit(recipe(of, epochs=2), of, progress=False, report=False, out=tmp_path / "run")
+    status = tmp_path / "run" / "status.json"
+    status.write_text(json.dumps({**json.loads(status.read_text()), "status": "running"}))
+    run = resume(tmp_path / "run", of, progress=False, report=False)
+    assert (run.status, json.loads(status.read_text())["status"]) == ("done", "done")
+    assert weights(run.model) == weights(made.model)
+    with pytest.raises(UsageError, match="2 epochs already"):
+        resume(tmp_path / "run", of, epochs=1, progress=False, report=False)
+
+
 def test_a_fine_tuned_run_keeps_where_it_started(tmp_path, of):
     first = fit(recipe(of, epochs=1), of, seed=1, progress=False).model
     whole = fit(recipe(of, epochs=2), of, seed=2, init=first, progress=False)

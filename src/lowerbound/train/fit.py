@@ -227,8 +227,8 @@ def resume(
         loop.save_every = saving
         talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
         _restore(loop, checkpoints(path / "checkpoints"), talk)
-        # a run that ended before its priors were fitted has that left to do
-        if loop.epoch >= training.epochs and not (recipe.after and _ended_early(path)):
+        # a run that was cut off after its last epoch still has its end to write, and perhaps its priors to fit
+        if loop.epoch > training.epochs or (loop.epoch == training.epochs and not _ended_early(path)):
             raise UsageError(
                 f"{path.name} has {loop.epoch} epochs already",
                 expected=f"--epochs above {loop.epoch}, the number in all",
