@@ -143,7 +143,7 @@ def test_a_report_reads_as_a_table_and_as_json(likelier):
     assert made["scores"]["log_px"]["mean"]["inside"] == {
         "value": pytest.approx(likelier["log_px"].inside.value),
         "se": pytest.approx(likelier["log_px"].inside.se),
-        "kind": "bound", "side": "upper", "n": 360,
+        "kind": "bound", "side": "upper", "n": 360, "binarisation": "none", "seed": 0,
     }  # fmt: skip
     assert (made["target"], made["num_samples"], made["seed"]) == ("log p(x)", 3, 0)
     assert set(made["scores"]) | set(made["left_out"]) == set(FORMULAS) - {"distortion"}
