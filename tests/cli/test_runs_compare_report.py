@@ -261,7 +261,7 @@ def test_runs_that_differ_in_their_seed_are_taken_together(lowerbound):
 
 def test_numbers_of_different_estimators_are_told_apart(lowerbound):
     _, out, _ = lowerbound("compare", "one", "code", "--num-samples", "3")
-    assert "distortion: not comparable, the estimators differ: one: estimate; code: exact" in out
+    assert "distortion: not comparable, the estimators differ: one: estimate K = 3; code: exact" in out
     assert "nll: not comparable" not in out
 
 

@@ -122,6 +122,10 @@ def test_without_a_checkpoint_it_begins_at_the_first_step(tmp_path, of):
     fit(recipe(of, epochs=1), of, seed=5, progress=False, report=False, out=tmp_path / "run")
     for name in ("checkpoints", "model"):
         shutil.rmtree(tmp_path / "run" / name)
+    with pytest.raises(DataError, match="no checkpoint"):
+        resume(tmp_path / "run", of, epochs=2, progress=False, report=False)  # it is done, not cut off
+    status = tmp_path / "run" / "status.json"
+    status.write_text(json.dumps({**json.loads(status.read_text()), "status": "running"}))
     run = resume(tmp_path / "run", of, epochs=2, progress=False, report=False)
     assert weights(run.model) == weights(fit(recipe(of, epochs=2), of, seed=5, progress=False).model)
     assert "going on after step 0" in (tmp_path / "run" / "log.txt").read_text()

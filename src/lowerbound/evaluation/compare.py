@@ -266,8 +266,8 @@ def over_seeds(
     se_seeds = math.sqrt(sum(variances))
     freedom = _degrees_of_freedom(variances, [len(table) for table in tables])
     half = math.hypot(float(stdtrit(freedom, 0.975)) * se_seeds, NORMAL_95 * se_examples)
-    ends = {"low": number.value - half, "high": number.value + half}
-    return SeedDifference(**facts, se_seeds=se_seeds, se_examples=se_examples, **ends)
+    low, high = number.value - half, number.value + half
+    return SeedDifference(**facts, se_seeds=se_seeds, se_examples=se_examples, low=low, high=high)
 
 
 def _degrees_of_freedom(variances: Sequence[float], counts: Sequence[int]) -> float:

@@ -196,8 +196,8 @@ def resume(
     """Go on with a run that was stopped or killed, or give a finished one more epochs, in its own folder.
 
     Order and noise are functions of the seed and the step, so on the same machine a run ends with the weights it would
-    have had, bit by bit, wherever it was cut off. Without a checkpoint it begins at the first step. Under a cosine
-    schedule more epochs raise the learning rate to its place in the longer training.
+    have had, bit by bit, wherever it was cut off; before its first checkpoint, it begins at the first step. Under a
+    cosine schedule more epochs raise the learning rate to its place in the longer training.
 
     Args:
         run: the run folder.
@@ -210,7 +210,7 @@ def resume(
         report: write report.html into the run folder at the end.
 
     Raises:
-        DataError: if the data have changed.
+        DataError: if the data have changed, or a finished run has no checkpoint.
         UsageError: if there is nothing left to do, or another process trains the run.
         CorruptArtifact: if a file of the run is damaged.
     """
@@ -219,6 +219,8 @@ def resume(
     recipe = Recipe.from_description(described)
     if origin.get("fingerprint", same := fingerprint(data)) != same:  # older runs have none
         raise DataError(f"{data.spec.name} is not what {path.name} was trained on", fix="fine-tune: --init-from RUN")
+    if not checkpoints(path / "checkpoints") and not _ended_early(path):
+        raise DataError(f"{path} has no checkpoint to go on from", fix="train it again")
     training = recipe.training if epochs is None else replace(recipe.training, epochs=epochs)
     place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
     folder = RunFolder.again(path)
