@@ -155,7 +155,7 @@ def table(found: dict[str, tuple[dict[str, Any], np.ndarray]]) -> str:
         "best bound on 5,000 validation images is kept. NLL is the importance-sampled upper bound with "
         f"K = {NUM_SAMPLES} in nats, ± its standard error over the test images, which were binarised once by seed; the "
         "sampler's error and what the bound still moved from K/2 to K are below 0.05 where no other number is given. "
-        "Seconds are of training alone. One seed.",
+        "Seconds are of training alone, whatever else the machine did. One seed.",
         "",
         "| row | K | epochs | batch | updates | training s | images | ELBO | NLL | goal | active units | machine |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
