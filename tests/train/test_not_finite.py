@@ -31,7 +31,7 @@ def fail(tmp_path, what, optimizer="adam", at=AT):
 def saved(tmp_path):
     """Return the tensors of the newest checkpoint by the part they belong to."""
     tensors = load_file(sorted((tmp_path / "run" / "checkpoints").iterdir())[-1] / "state.safetensors")
-    parts = {"model": {}, "objective": {}, "optimizer": {}}
+    parts = {"model": {}, "objective": {}, "optimizer": {}, "best": {}}
     for key, tensor in tensors.items():
         part, name = key.split("/", 1)
         parts[part][name] = tensor

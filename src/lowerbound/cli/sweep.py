@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 import tyro
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..core.errors import UsageError
@@ -22,7 +21,7 @@ from ..data import Dataset
 from ..evaluation import active_units, score
 from ..evaluation.compare import SeedDifference, over_seeds
 from ..explore.run_files import RunFiles, read_run
-from ..ship.files import write_json
+from ..ship.files import replaced, save_tensors, write_json
 from ..train import open_run
 from . import resume, train
 from .common import RUNS, own_data
@@ -210,7 +209,7 @@ def _scored(path: Path, num_samples: int) -> tuple[Scored, Dataset]:
     data = own_data(folder, model.spec)
     rows = (data.valid if len(data.valid) else data.train).matching(model.spec)
     files = read_run(folder)
-    kept = folder / "eval" / f"log_px-{rows.split}-{num_samples}.npz"
+    kept = folder / "eval" / f"log_px-{rows.split}-{num_samples}.safetensors"
     latents = math.prod(model.groups[0].posterior_family.event_shape)  # pyright: ignore
     facts = {
         "active": active_units(model, rows),
@@ -233,10 +232,9 @@ def _kept_scores(
     if not path.exists() or path.stat().st_mtime < weights.stat().st_mtime:
         scores = score(model, rows, num_samples=num_samples)
         path.parent.mkdir(exist_ok=True)
-        arrays = {name: getattr(scores, name).numpy() for name in ("log_px", "distortion", "rate")}
-        np.savez(path, **arrays)
-    with np.load(path, allow_pickle=False) as saved_scores:
-        made = {name: torch.from_numpy(saved_scores[name]) for name in ("log_px", "distortion", "rate")}
+        with replaced(path) as temporary:
+            save_tensors({name: getattr(scores, name) for name in ("log_px", "distortion", "rate")}, temporary)
+    made = load_file(path)
     return made["log_px"], float(made["distortion"].mean()), float(made["rate"].mean())
 
 
