@@ -6,13 +6,11 @@ The goal is at most 85.0 nats with K = 100 on all 10,000 test images.
 """
 
 import argparse
-import platform
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+from page import page
 
 import lowerbound as lb
 
@@ -38,25 +36,13 @@ def main(say: Callable[[str], None]) -> None:
     seconds = run.history[-1]["seconds"]
     numbers = lb.evaluate(run.model, data.test, num_samples=options.num_samples)
     settings = {name: value for name, value in vars(options).items() if name != "out"}
-    text = "\n".join(
-        [
-            "# gated_flow_vae on MNIST",
-            "",
-            f"{datetime.now(UTC).date().isoformat()}, {platform.machine()}, {torch.get_num_threads()} threads, "
-            f"torch {torch.__version__}; `python benchmarks/gated_flow.py`, {settings}.",
-            "",
-            f"{seconds:.1f} s of training ({options.epochs} epochs; validation after each is not counted), best epoch "
-            f"{run.best_epoch}; all {len(data.test):,} test images, binarised once by seed:",
-            "",
-            "```",
-            str(numbers),
-            "```",
-            "",
-        ]
-    )
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
-    say(text)
+    about = [
+        f"{seconds:.1f} s of training ({options.epochs} epochs; validation after each is not counted), best epoch "
+        f"{run.best_epoch}; all {len(data.test):,} test images, binarised once by seed:",
+        "",
+    ]
+    command = f"`python benchmarks/gated_flow.py`, {settings}"
+    say(page("gated_flow_vae on MNIST", command, about, numbers, options.out))
 
 
 if __name__ == "__main__":

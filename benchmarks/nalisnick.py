@@ -9,13 +9,12 @@ seeds WAIC. Fashion-MNIST is four IDX files (on Debian: the package `dataset-fas
 """
 
 import argparse
-import platform
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from page import page
 
 import lowerbound as lb
 
@@ -59,23 +58,8 @@ def main(say: Callable[[str], None]) -> None:
         num_samples=options.num_samples,
     )
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "fashion")}
-    text = "\n".join(
-        [
-            "# Digits under a model of clothes",
-            "",
-            f"{datetime.now(UTC).date().isoformat()}, {platform.machine()}, {torch.get_num_threads()} threads, torch "
-            f"{torch.__version__}; `python benchmarks/nalisnick.py FASHION_FOLDER`, {settings}. One training of each "
-            "model.",
-            "",
-            "```",
-            str(report),
-            "```",
-            "",
-        ]
-    )
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
-    say(text)
+    command = f"`python benchmarks/nalisnick.py FASHION_FOLDER`, {settings}. One training of each model"
+    say(page("Digits under a model of clothes", command, [], report, options.out))
 
 
 if __name__ == "__main__":
