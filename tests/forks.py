@@ -1,20 +1,25 @@
-"""Commands as processes of their own that need not load torch: each is a fork of a server that has loaded it.
+"""Commands as processes of their own that need not load libraries: each is a fork of a server that has loaded them.
 
 A fork has its own exit, standard output, standard error and folder, as a process started from a shell has. What Python
 reads before its first line (the encoding of the terminal, the locale) is the server's: cases about that need a process
 from the start.
 """
 
-import functools
+import atexit
+import gc
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-HELD = ("cli.train", "cli.evaluate", "cli.denoise", "recipes", "cli.main")  # loaded by the server
+HELD = ("cli.train", "cli.evaluate", "cli.denoise", "recipes", "cli.main")  # of lowerbound, loaded by the server
+HELD_TOO = ("matplotlib.figure", "PIL.Image", "pyarrow.csv", "pyarrow.parquet", "scipy.stats", "sklearn.datasets")
 
 
 class Server:
@@ -31,14 +36,25 @@ class Server:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def run(self, words: list[str], folder: Path, out: Path, err: Path, *, kill_after: float | None = None) -> int:
+    def run(
+        self,
+        words: list[str],
+        folder: Path,
+        out: Path,
+        err: Path,
+        *,
+        kill_after: float | None = None,
+        kill_from: str | None = None,
+    ) -> int:
         """Run `lowerbound WORDS` in a folder, its output to two files; returns the exit code, as `subprocess` does.
 
-        With `kill_after` it gets SIGKILL after so many seconds.
+        With `kill_after` the system ends it after so many seconds, counted from the start or from the moment when a
+        file or folder takes the name `kill_from`; nothing of it can run any more then.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err), "kill_after": kill_after}
+        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err)}
+        asked |= {"kill_after": kill_after, "kill_from": kill_from}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
@@ -54,20 +70,25 @@ def _serve(seconds: int) -> dict | None:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            signal.alarm(seconds)
+            signal.alarm(seconds)  # which kills the process, as no handler is set
             return asked
-        if asked["kill_after"] is not None:
-            signal.signal(signal.SIGALRM, functools.partial(_kill, child))
-            signal.setitimer(signal.ITIMER_REAL, max(asked["kill_after"], 1e-6))
         _, status = os.waitpid(child, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
     return None
 
 
-def _kill(child: int, *_: object) -> None:
-    os.kill(child, signal.SIGKILL)
+def _end_later(after: float, name: str | None) -> None:
+    """Let the system end this process in so many seconds, from now or from a renaming to `name`."""
+
+    def seen(event: str, arguments: tuple) -> None:
+        if event == "os.rename" and Path(os.fsdecode(arguments[1])).name == name:
+            signal.setitimer(signal.ITIMER_REAL, max(after, 1e-6))
+
+    if name is None:
+        signal.setitimer(signal.ITIMER_REAL, max(after, 1e-6))
+    else:
+        sys.addaudithook(seen)
 
 
 def _become(asked: dict) -> None:
@@ -82,10 +103,33 @@ def _become(asked: dict) -> None:
     os.close(nothing)
 
 
+def _code(main: Callable[[list[str]], None], words: list[str]) -> int:
+    """Run a command and return its exit code, as Python would find it."""
+    try:
+        main(words)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process as Python ends one, but for taking every module of the libraries apart, which takes seconds."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    for name in HELD:
-        importlib.import_module(f"lowerbound.{name}")
+    for name in (*(f"lowerbound.{part}" for part in HELD), *HELD_TOO):
+        importlib.import_module(name)
+    gc.freeze()  # what is shared with the forks stays shared
     request = _serve(int(sys.argv[1]))
     if request is not None:
         _become(request)
-        sys.modules["lowerbound.cli.main"].main(request["words"])
+        if request["kill_after"] is not None:
+            _end_later(request["kill_after"], request["kill_from"])
+        _leave(_code(sys.modules["lowerbound.cli.main"].main, request["words"]))

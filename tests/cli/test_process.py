@@ -19,6 +19,12 @@ def test_help_does_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_does_not_wait_for_the_compiler():
+    code = "import sys, lowerbound; assert 'torch._dynamo' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def interrupted(folder, number):
     """Start a long training, send the signal after the first epoch, and return the process's exit code."""
     words = ("train", "vae", "--data", "digits", "--epochs", "100000", "--hidden", "8", "--out", "run")

@@ -5,8 +5,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from forks import Server
 from lowerbound.train.checkpoint import checkpoints
 
 OPTIONS = "--data digits --hidden 24 --latent-dim 3 --epochs 2 --batch-size 64 --seed 4 --ema 0.9 --lr-schedule cosine"
+STEPS = 46  # in all
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +32,16 @@ class Trainer:
     def __init__(self, server: Server, folder: Path) -> None:
         self.server, self.folder = server, folder
 
-    def command(self, *words: str, kill_after: float | None = None) -> int:
+    def command(self, *words: str, **kill: Any) -> int:
         out, err = (self.folder / f"{name}.txt" for name in ("out", "err"))
-        return self.server.run([*words, "--no-report"], self.folder, out, err, kill_after=kill_after)
+        return self.server.run([*words, "--no-report"], self.folder, out, err, **kill)
 
-    def train(self, name: str, kill_after: float | None = None) -> int:
+    def train(self, name: str, **kill: Any) -> int:
         words = ["train", "vae", *OPTIONS.split(), "--save-every", "3 steps", "--out", f"runs/{name}"]
-        return self.command(*words, kill_after=kill_after)
+        return self.command(*words, **kill)
 
-    def resume(self, name: str, kill_after: float | None = None) -> int:
-        return self.command("resume", f"runs/{name}", "--save-every", "3 steps", kill_after=kill_after)
+    def resume(self, name: str, **kill: Any) -> int:
+        return self.command("resume", f"runs/{name}", "--save-every", "3 steps", **kill)
 
     def status(self, name: str) -> str | None:
         """Return what the run says of itself; None if it says nothing yet."""
@@ -64,12 +67,12 @@ def test_killed_at_random_moments_it_ends_bit_equal(kills, server, tmp_path):
         status = trainer.status(name)
         if killed == kills and status is None:
             break
-        after = draws.uniform(0, seconds) if killed < kills else None
-        started = time.monotonic()
-        code = (trainer.train if status is None else trainer.resume)(name, after)
-        if (code, status) == (0, None):  # the machine may have been slow before
-            seconds = min(seconds, time.monotonic() - started)
-        assert code in (0, -9), (tmp_path / "err.txt").read_text()
+        # some time after the start, or a little after a checkpoint, so that the kills are spread over the training
+        step = draws.choice([None, *range(3, STEPS, 3)])
+        after = draws.uniform(0, seconds if step is None else seconds * 3 / STEPS)
+        kill = {"kill_after": after, "kill_from": step and f"step-{step:06d}"} if killed < kills else {}
+        code = (trainer.train if status is None else trainer.resume)(name, **kill)
+        assert code in (0, -signal.SIGALRM), (tmp_path / "err.txt").read_text()
         left = trainer.status(name)
         if left == "done":  # it may have been killed after that
             assert trainer.sums(name) == whole
@@ -78,9 +81,9 @@ def test_killed_at_random_moments_it_ends_bit_equal(kills, server, tmp_path):
         elif left is None:  # killed before it began
             shutil.rmtree(tmp_path / "runs" / name, ignore_errors=True)
         else:
-            assert (code, left) == (-9, "running")
+            assert (code, left) == (-signal.SIGALRM, "running")
             steps.add(json.loads((tmp_path / "runs" / name / "status.json").read_text())["step"])
             killed += 1
     assert killed == kills
     assert finished >= 1
-    assert len(steps) > min(3, kills), "all kills came at one step"
+    assert len(steps) > 3, "all kills came at one step"

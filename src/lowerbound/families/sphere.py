@@ -2,7 +2,6 @@
 
 import math
 from fractions import Fraction
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from ..core.record import recorded
 _TERMS = 9  # of the expansion in 1/order
 _ORDER = 16  # from which it is used: the next term is below 1e-11 there
 _PROPOSALS = 20  # Wood accepts two of three or more: all fail in one of 10^9 draws, and then the first is taken
-_NODES = 48
+_COUNT = 48  # of nodes
 _WIDTHS = 10.0  # the gradient's integral reaches so many standard deviations of the angle
 
 
@@ -30,23 +29,50 @@ def log_sphere_area(size: int) -> float:
     return math.log(2) + 0.5 * size * math.log(math.pi) - math.lgamma(0.5 * size)
 
 
-@cache
-@torch.compiler.assume_constant_result  # or a compiler would trace these sums of fractions, for half a minute
-def _expansion(order: float) -> tuple[list[float], list[float]]:
-    """Return the coefficients of sum_k U_k(t) / order^k in powers of t, and of its derivative, highest first.
+def _debye() -> tuple[tuple[float, ...], ...]:
+    """Return the coefficients of U_0(t), U_1(t), ... in powers of t, lowest first.
 
     U_{k+1}(t) = t^2 (1 - t^2) U_k'(t) / 2 + 1/8 int_0^t (1 - 5 s^2) U_k(s) ds, U_0 = 1 (Olver 1974; DLMF 10.41.9).
     """
-    u = [Fraction(1)]
-    total = [0.0] * (3 * _TERMS + 1)
-    for k in range(_TERMS):
-        for power, value in enumerate(u):
-            total[power] += float(value) / order**k
+    u, made = [Fraction(1)], []
+    for _ in range(_TERMS):
+        made.append(tuple(float(value) for value in u))
         following = [Fraction(0)] * (len(u) + 3)
         for power, value in enumerate(u):
             following[power + 1] += value * power / 2 + value / (8 * (power + 1))
             following[power + 3] -= value * power / 2 + 5 * value / (8 * (power + 3))
         u = following
+    return tuple(made)
+
+
+def _gauss_legendre() -> tuple[list[float], list[float]]:
+    """Return nodes and weights of the Gauss-Legendre rule on (0, 1): Newton's iteration for the polynomial's roots."""
+    nodes, weights = [], []
+    for i in range(_COUNT):
+        x = math.cos(math.pi * (i + 0.75) / (_COUNT + 0.5))
+        slope = 1.0
+        for _ in range(20):
+            last, value = 1.0, x
+            for k in range(2, _COUNT + 1):
+                last, value = value, ((2 * k - 1) * x * value - (k - 1) * last) / k
+            slope = _COUNT * (x * value - last) / (x * x - 1)
+            x -= value / slope
+        nodes.append(0.5 * (1 + x))
+        weights.append(1 / ((1 - x * x) * slope * slope))
+    return nodes, weights
+
+
+# made at once: a compiler that traces a pass would trace these sums too, for half a minute
+_U = _debye()
+_NODES, _WEIGHTS = _gauss_legendre()
+
+
+def _expansion(order: float) -> tuple[list[float], list[float]]:
+    """Return the coefficients of sum_k U_k(t) / order^k in powers of t, and of its derivative, highest first."""
+    total = [0.0] * len(_U[-1])
+    for k, u in enumerate(_U):
+        for power, value in enumerate(u):
+            total[power] += value / order**k
     return total[::-1], [i * value for i, value in enumerate(total)][:0:-1]
 
 
@@ -186,7 +212,7 @@ def d_gap(gap: Tensor, kappa: Tensor, size: int) -> Tensor:
         reach = _WIDTHS / curvature.sqrt()
         right = gap >= 1 - c
         end = torch.where(right, (theta + reach).clamp_max(math.pi), (theta - reach).clamp_min(0.0))
-        nodes, weights = _gauss_legendre(kappa)
+        nodes, weights = kappa.new_tensor(_NODES), kappa.new_tensor(_WEIGHTS)
         t = theta[..., None] + (end - theta)[..., None] * nodes
         t_gap = 2 * torch.sin(0.5 * t).square()
         log_f = kappa[..., None] * (gap[..., None] - t_gap)
@@ -196,31 +222,6 @@ def d_gap(gap: Tensor, kappa: Tensor, size: int) -> Tensor:
         # signed length: to the left it is negative, and the integral from 0 to theta is minus this
         inside = ((lost[..., None] - t_gap) * log_f.exp() * weights).sum(-1) * (end - theta)
         return theta.sin() * inside
-
-
-def _gauss_legendre(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return nodes and weights of the Gauss-Legendre rule on (0, 1)."""
-    nodes, weights = _legendre()
-    return like.new_tensor(nodes), like.new_tensor(weights)
-
-
-@cache
-@torch.compiler.assume_constant_result
-def _legendre() -> tuple[list[float], list[float]]:
-    """Newton's iteration for the roots of the Legendre polynomial, mapped to (0, 1)."""
-    nodes, weights = [], []
-    for i in range(_NODES):
-        x = math.cos(math.pi * (i + 0.75) / (_NODES + 0.5))
-        slope = 1.0
-        for _ in range(20):
-            last, value = 1.0, x
-            for k in range(2, _NODES + 1):
-                last, value = value, ((2 * k - 1) * x * value - (k - 1) * last) / k
-            slope = _NODES * (x * value - last) / (x * x - 1)
-            x -= value / slope
-        nodes.append(0.5 * (1 + x))
-        weights.append(1 / ((1 - x * x) * slope * slope))
-    return nodes, weights
 
 
 class UniformDirection(Distribution):
