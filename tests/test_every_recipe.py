@@ -48,7 +48,8 @@ def batch(name, rows=B):
 @cache
 def trained(name):
     """Return a short run; the tests share it and must not change it."""
-    return fit(made(name), digits(), epochs=3, seed=2, progress=False)
+    some = replace(digits(), train=digits().train.take(800))
+    return fit(made(name), some, epochs=3, seed=2, progress=False)
 
 
 def weights(model):
@@ -118,15 +119,18 @@ def test_every_parameter_gets_a_finite_gradient(name):
 @every_recipe
 def test_a_few_epochs_make_it_better(name):
     run = trained(name)
-    objective = run.recipe.objective
-    values = [row[objective.monitor] for row in run.history if row["split"] == "valid"]
-    assert len(values) == 3
-    assert values[-1] > values[0] if objective.maximize else values[-1] < values[0]
+    objective, rows = run.recipe.objective, [row for row in run.history if row["split"] == "valid"]
+    assert len(rows) == 3
+    monitor, maximize = objective.monitor, objective.maximize
+    if objective.settled and monitor == "elbo":  # a schedule has only begun: so far it is the distortion that counts
+        monitor, maximize = "distortion", False
+    first, last = rows[0][monitor], rows[-1][monitor]
+    assert last > first if maximize else last < first
 
 
 @every_recipe
 def test_the_same_seed_gives_the_same_bytes(name):
-    few = replace(digits(), train=digits().train.take(200), valid=digits().valid.take(50))
+    few = replace(digits(), train=digits().train.take(100), valid=digits().valid.take(50))
     one, other = (fit(made(name), few, epochs=2, seed=2, progress=False).model for _ in range(2))
     assert weights(one) == weights(other)
 
@@ -203,7 +207,7 @@ ONE_GRAPH = """
 
     torch.set_num_threads(1)
     data, _ = lb.load_data("digits"), lb.recipes  # naming the package fills the table
-    for name in json.loads(sys.argv[1]):
+    for name in json.loads(sys.argv[2]):
         recipe = RECIPES[name](data.spec)
         model, objective = recipe.build()
         batch = data.train.matching(recipe.spec).batch(slice(0, 7))
@@ -218,7 +222,7 @@ ONE_GRAPH = """
         torch._dynamo.reset()
         try:
             eager = loss_and_gradients(objective)
-            graph = loss_and_gradients(torch.compile(objective, fullgraph=True, backend="aot_eager"))
+            graph = loss_and_gradients(torch.compile(objective, fullgraph=True, backend=sys.argv[1]))
             torch.testing.assert_close(graph, eager, rtol=1e-4, atol=1e-5)
             said = "one graph"
         except Exception as error:
@@ -230,16 +234,23 @@ ONE_GRAPH = """
 @pytest.fixture(scope="module")
 def compiled(request):
     """Compile the objectives of the recipes to be tested in one process: annotations that run cannot be traced here."""
-    here = [item.callspec.params["name"] for item in request.session.items if "becomes_one_graph" in item.name]
-    arguments = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ONE_GRAPH), json.dumps(here)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(line) for line in done.stdout.splitlines())
+    asked = [item.callspec.params for item in request.session.items if "becomes_one_graph" in item.name]
+
+    @cache
+    def by(backend):
+        here = json.dumps([params["name"] for params in asked if params["backend"] == backend])
+        words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ONE_GRAPH), backend, here]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(line) for line in done.stdout.splitlines())
+
+    return by
 
 
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])  # forward; and back
 @every_recipe
-def test_the_whole_objective_becomes_one_graph(name, compiled):
+def test_the_whole_objective_becomes_one_graph(name, backend, compiled):
     if name in NOT_ONE_GRAPH:
-        assert compiled[name] != "one graph", f"{name} becomes one graph now: take it off the list"
+        assert compiled(backend)[name] != "one graph", f"{name} becomes one graph now: take it off the list"
     else:
-        assert compiled[name] == "one graph"
+        assert compiled(backend)[name] == "one graph"
