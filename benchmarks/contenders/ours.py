@@ -1,4 +1,4 @@
-"""The same networks trained by `lowerbound`'s own loop, with its checks and its metrics, as `lowerbound train` runs it."""
+"""The same networks trained by `lowerbound`'s own loop, with its checks and metrics, as `lowerbound train` runs it."""
 
 import sys
 from dataclasses import replace
@@ -16,6 +16,7 @@ from lowerbound.core.record import recorded
 from lowerbound.data import Data
 from lowerbound.train.fit import pick_device
 from lowerbound.train.loop import Loop
+from lowerbound.train.plan import computing, start_threads
 from lowerbound.train.run import Stop
 
 
@@ -49,6 +50,7 @@ def recipe(spec: lb.DataSpec) -> Any:
 
 def main() -> None:
     """Serve epochs; further words on the command line name precision and kernels, instead of the rule's."""
+    start_threads()
     mnist = lb.load_data("mnist")
     x = torch.from_numpy(worker.images()).unflatten(1, (1, 28, 28))
     spec = replace(mnist.spec, binarize="none", support="binary", size=len(x))
@@ -73,7 +75,8 @@ def main() -> None:
         made |= {"out_w": tensors[f"{decoder}.out.weight"].T, "out_b": tensors[f"{decoder}.out.bias"]}
         return {name: value.numpy() for name, value in made.items()}
 
-    worker.serve(epoch, weights)
+    with computing(loop.plan.threads):
+        worker.serve(epoch, weights)
 
 
 if __name__ == "__main__":

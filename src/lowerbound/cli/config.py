@@ -135,6 +135,7 @@ def options_of_run(folder: Path) -> dict[str, Any]:
             **recipe["training"]["args"],
             "seed": machine["seed"],
             "precision": machine["precision"],
+            "kernels": machine.get("kernels", "eager"),
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise CorruptArtifact(f"the files of {folder.name} do not say how it was made: {error!r}") from error

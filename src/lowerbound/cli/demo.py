@@ -12,6 +12,7 @@ from ..explore.write import write_examples
 from ..recipes import vae
 from ..ship.files import write_json
 from ..train import fit
+from ..train.plan import start_threads
 from ..train.run import free_name
 from .common import RUNS
 from .evaluate import show
@@ -45,6 +46,7 @@ def command(words: list[str]) -> int:
     options = parse(Demo, words, "demo")
     if options.num_samples < 1:
         raise UsageError(f"the number of samples cannot be {options.num_samples}", expected="a whole number above 0")
+    start_threads()
     data = load_data("mnist")
     recipe = vae(data.spec, latent_dim=LATENT_DIM, warmup=WARMUP)
     out = options.out or free_name(RUNS, "demo")

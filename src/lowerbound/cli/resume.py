@@ -10,6 +10,7 @@ from ..core.recipe import Recipe
 from ..explore.run_files import read_run
 from ..ship.files import read_json
 from ..train import find_run, resume
+from ..train.plan import start_threads
 from .common import own_data
 from .mistakes import parse
 from .train import finish
@@ -41,6 +42,7 @@ def command(words: list[str]) -> int:
     folder = find_run(options.run)
     if read_run(folder).state == "running":
         raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
+    start_threads()
     data = own_data(folder, Recipe.from_description(read_json(folder / "recipe.json")).spec)
     made = {"epochs": options.epochs, "device": options.device, "save_every": options.save_every}
     return finish(resume(folder, data, **made, report=options.report))

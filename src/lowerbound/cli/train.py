@@ -13,6 +13,7 @@ from ..core.recipe import Recipe, RecipeFunction, Training
 from ..data import Data, load_data
 from ..recipes import find
 from ..train import fit, open_run
+from ..train.plan import start_threads
 from ..train.predict import predict
 from ..train.run import Run, free_name
 from .common import RUNS, dataclass_of, option, options_of
@@ -103,6 +104,7 @@ def _recipe_and_config(words: list[str]) -> tuple[str, list[str], Config | None]
 
 def train(name: str, function: RecipeFunction, chosen: dict[str, Any], parts: Mapping[Kind, Chosen]) -> int:
     """Load the data, make the recipe, and train it or say what that would need; returns the exit code."""
+    start_threads()
     init = None if chosen["init_from"] is None else open_run(chosen["init_from"])[1]
     like = None if init is None else init.spec
     data = load_data(chosen["data"], like=like, seed=chosen["data_seed"], **_for(load_data, chosen, DATA))

@@ -37,12 +37,12 @@ class Outcome:
     Args:
         losses: one scalar for each player that moves in this step, minimised.
         terms: named values `[B]`, nats for each example unless their name says otherwise.
-        trace: the pass they were read from.
+        trace: the pass they were read from; None if it was compiled and kept nothing else.
     """
 
     losses: dict[str, Tensor]
     terms: dict[str, Tensor]
-    trace: Trace
+    trace: Trace | None
 
 
 TRAITS = (

@@ -16,7 +16,8 @@ from ..data.dataset import Data
 from ..ship.files import read_json
 from .checkpoint import checkpoints
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
-from .loop import Loop, Precision, Watcher
+from .loop import Loop, Watcher
+from .plan import Kernels, Precision, check_asked, computing
 from .run import Run, RunFolder, stoppable
 from .saving import SaveEvery
 
@@ -54,7 +55,8 @@ def fit(
     augment: tuple[AugmentName, ...] | None = None,
     seed: int = 0,
     device: str = "auto",
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    kernels: Kernels = "auto",
     init: VAE | None = None,
     out: str | Path | None = None,
     save_every: str | None = None,
@@ -85,7 +87,11 @@ def fit(
         augment: how training images are changed in each batch: "shift", "rotate", "flip", "crop".
         seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        precision: "bf16" runs the networks in bfloat16; densities stay in float32.
+        precision: "bf16" runs the networks in bfloat16; weights and densities stay in float32. "auto" takes it in long
+            trainings on zeros and ones, where the processor has instructions for it and only encoder and decoder have
+            weights; otherwise "float32".
+        kernels: "compiled" makes one graph of each pass by torch.compile, which takes half a minute; "auto" does so in
+            long trainings of many steps where it can be done; otherwise "eager".
         init: a trained model of the same shapes whose weights to start from (fine-tuning).
         out: run folder to create; None writes nothing.
         save_every: "500 steps", "2 epochs" or "10 minutes" between two checkpoints. Default: after an epoch, if half a
@@ -110,12 +116,11 @@ def fit(
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
         raise UsageError(f"the seed cannot be {seed}", expected="0 to 2^63 - 1")
-    if precision not in ("float32", "bf16"):
-        raise UsageError(f"there is no precision {precision!r}", expected="float32 or bf16", fix="use bf16 for float16")
+    check_asked(precision, kernels)
     if len(data.train) < 2:
         raise DataError(f"{data.spec.name} has {len(data.train)} training examples", expected="at least 2")
     place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
-    loop = Loop(recipe.replace(training=training), data, seed, place, precision, init)
+    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init)
     loop.save_every = saving
     folder = RunFolder(Path(out)) if out is not None else None
     run = _run(loop, folder, listeners, watchers, progress=progress)
@@ -154,7 +159,7 @@ def _run(
     # the generators that are kept and reseeded are those of the current GPU
     current = torch.cuda.device(loop.device) if loop.device.type == "cuda" else nullcontext()
     try:
-        with current, stoppable() as stop, kept_generators():
+        with current, computing(loop.plan.threads), stoppable() as stop, kept_generators():
             return loop.run(stop, folder, Listeners(heard), watchers)
     finally:
         if folder is not None:
@@ -176,6 +181,11 @@ def _reported(run: Run, data: Data, loop: Loop) -> Run:
     with suppress(OSError):
         loop.log.say(line)
     return run
+
+
+def _computed(machine: dict[str, Any]) -> tuple[Precision, Kernels]:
+    """Return precision and kernels of a run, as its env.json has them; those of older versions were eager."""
+    return machine["precision"], machine.get("kernels", "eager")
 
 
 def _ended_early(run: Path) -> bool:
@@ -225,8 +235,9 @@ def resume(
     place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
     folder = RunFolder.again(path)
     try:
-        loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, machine["precision"])
+        loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, *_computed(machine))
         loop.save_every = saving
+        loop.plan = replace(loop.plan, threads=int(machine["threads"]))
         talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
         _restore(loop, checkpoints(path / "checkpoints"), talk)
         # a run that was cut off after its last epoch still has its end to write, and perhaps its priors to fit

@@ -26,12 +26,12 @@ from ..ship.save import save
 from .checkpoint import State, load_checkpoint, save_checkpoint
 from .fit_prior import fit_prior
 from .log import Listeners
+from .plan import Kernels, Pass, Plan, Precision, choose
 from .run import Run, RunFolder, Status, Stop, environment
 from .saving import Passed, SaveEvery
 from .snapshots import Snapshots
-from .update import Guard, make_optimizers, set_lr, update
+from .update import Cast, Guard, make_optimizers, set_lr, update
 
-Precision: TypeAlias = Literal["float32", "bf16"]
 Watcher: TypeAlias = Callable[[VAE, int], None]
 """Is shown the model, in evaluation mode, and the number of epochs done."""
 
@@ -113,11 +113,11 @@ class Loop:
         data: Data,
         seed: int,
         device: torch.device,
-        precision: Precision,
+        precision: Precision = "auto",
+        kernels: Kernels = "auto",
         init: VAE | None = None,
     ) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
-        self.precision = precision
         self.about_data = {
             "origin": data.origin,
             "fingerprint": fingerprint(data),
@@ -153,9 +153,14 @@ class Loop:
         self.model: VAE = model.to(device)
         self.objective: Objective = objective.to(device)
         self.average = moving_average(self.model, self.training.ema)
-        self.optimizers = make_optimizers(self.objective.players(self.model), self.training)
+        self.cast = Cast.of(self.objective, self.model)
+        self.optimizers = make_optimizers(self.cast.players, self.training)
         self.guard = Guard(device)
         self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
+        steps, rows = self.training.epochs * self.steps_per_epoch, min(self.training.batch_size, len(self.train))
+        asked = precision, kernels
+        self.plan: Plan = choose(self.model, self.objective, self.train, steps, rows, asked)
+        self.compute = Pass(self.plan.kernels, rows)
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.skip = 0  # steps of the next epoch that were taken before a restart
         self.sums: dict[str, Tensor] = {}  # of the terms of the epoch so far
@@ -228,7 +233,8 @@ class Loop:
         count = sum(p.numel() for p in self.model.parameters())
         facts: dict[str, Any] = {
             "recipe": self.recipe.name, "data": spec.name, "binarisation": spec.binarize, "seed": self.seed,
-            "device": str(self.device), "precision": self.precision, "parameters": count,
+            "device": str(self.device), "precision": self.plan.precision, "kernels": self.plan.kernels,
+            "parameters": count,
             "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
         }  # fmt: skip
         if self.folder is not None:
@@ -246,7 +252,7 @@ class Loop:
             self.log.say(f"{spec.label.name!r} is kept aside: {self.recipe.name} does not model it (cvae does)")
         for line in self.found:
             self.log.say(line)
-        latents = sum(math.prod(g.posterior_family.event_shape) for g in self.model.groups if isinstance(g, Group))
+        latents = self._latents()
         if latents >= spec.dims:
             self.log.say(
                 f"warning: {latents} latent dimensions for {spec.dims} values: nothing has to be summarised "
@@ -255,12 +261,23 @@ class Loop:
         if self.training.batch_size > len(self.train):
             self.log.say(f"batch size {self.training.batch_size} is more than the data: batches of {len(self.train)}")
 
+    def _latents(self) -> int:
+        """Return the number of latent dimensions of all groups."""
+        return sum(math.prod(g.posterior_family.event_shape) for g in self.model.groups if isinstance(g, Group))
+
+    def _fell_back(self) -> None:
+        """Note that a pass could not be compiled."""
+        self.plan = replace(self.plan, kernels="eager")
+        self.log.say("a pass cannot be compiled here: training goes on without")
+        if self.folder is not None:
+            self.folder.environment({**environment(self.seed, self.device), **self.plan.to_json()})
+
     def _describe(self, folder: RunFolder) -> None:
         """Write what is known before the first step; from then on, the run says `running` and can be taken up."""
         if self.again:
             folder.describe_again(self.recipe)
         else:
-            machine = environment(self.seed, self.device, self.precision)
+            machine = {**environment(self.seed, self.device), **self.plan.to_json()}
             folder.describe(self.recipe, self.train.spec, self.about_data, machine)
             if self.fine_tuned:  # these weights could not be made anew
                 self._checkpoint()
@@ -354,10 +371,13 @@ class Loop:
     def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
         reseed(Stream.TRAINING, self.seed, self.step)
         set_lr(self.optimizers, self._lr())
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else None
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.plan.precision == "bf16" else None
         step = torch.tensor(float(self.step), device=self.device)
         batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
-        outcome = update(self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip)
+        given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip
+        outcome = update(*given, self.compute, self.cast)
+        if self.plan.kernels != self.compute.kernels:
+            self._fell_back()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
@@ -394,7 +414,7 @@ class Loop:
             self.log.say(f"epoch {self.epoch}: {count} steps were left out: a gradient's norm was above {limit:g}")
 
     def _say_scales(self, outcome: Outcome) -> None:
-        latents = sum(math.prod(latent.z.shape[2:]) for latent in outcome.trace.latents)
+        latents = self._latents()
         dims = {"distortion": self.train.spec.dims, "rate": latents}
         parts = [
             f"{name} {float(outcome.terms[name].detach().mean()):.1f} nats ({size} dims)"

@@ -126,7 +126,7 @@ class RunFolder:
         """Write what is known before the first step; `data` says where the rows came from and what was found."""
         self._write_recipe(recipe)
         write_json(self.path / "data.json", {**data, "spec": describe(spec)["args"]})
-        write_json(self.path / "env.json", environment)
+        self.environment(environment)
         write_text(self.path / "command.txt", _command() + "\n")
 
     def describe_again(self, recipe: Recipe) -> None:
@@ -134,6 +134,10 @@ class RunFolder:
         self._write_recipe(recipe)
         commands = (self.path / "command.txt").read_text(encoding="utf-8")
         write_text(self.path / "command.txt", commands + _command() + "\n")
+
+    def environment(self, values: dict[str, Any]) -> None:
+        """Replace env.json."""
+        write_json(self.path / "env.json", values)
 
     def _write_recipe(self, recipe: Recipe) -> None:
         function = RECIPES.get(recipe.name)
@@ -155,8 +159,8 @@ def _end_line(path: Path) -> None:
             file.truncate(text.rfind(b"\n") + 1)
 
 
-def environment(seed: int, device: torch.device, precision: str) -> dict[str, Any]:
-    """Return what a result may depend on: versions, machine, threads, seed."""
+def environment(seed: int, device: torch.device) -> dict[str, Any]:
+    """Return what a result may depend on: versions, machine, seed."""
     return {
         "lowerbound": __version__,
         "python": platform.python_version(),
@@ -164,9 +168,7 @@ def environment(seed: int, device: torch.device, precision: str) -> dict[str, An
         "numpy": np.__version__,
         "platform": platform.platform(),
         "host": platform.node(),
-        "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": precision,
         "seed": seed,
     }
 

@@ -1,8 +1,8 @@
 """One optimiser step for any number of players."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from ..core.recipe import Training
 from ..core.types import Batch
 
 SCALE_LR = 0.03
+Compute: TypeAlias = Callable[[Objective, VAE, Batch, Tensor], Outcome]
+"""Computes losses and terms of a batch."""
 
 
 def make_optimizers(players: Mapping[str, list[nn.Parameter]], training: Training) -> dict[str, Optimizer]:
@@ -79,6 +81,25 @@ class Guard:
         return " and ".join(n for n, flag in zip(self.names, self.bad.tolist(), strict=True) if flag), int(self.step)
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Who takes part in a step; found once for many steps, since it takes as long as a small step does.
+
+    Args:
+        players: the parameters that each player moves, by name.
+        stateful: the modules whose state changes after a step.
+    """
+
+    players: Mapping[str, list[nn.Parameter]]
+    stateful: tuple[Stateful, ...]
+
+    @classmethod
+    def of(cls, objective: Objective, model: VAE) -> "Cast":
+        """Find them in an objective and a model."""
+        stateful = (m for m in (*model.modules(), *objective.modules()) if isinstance(m, Stateful))
+        return cls(objective.players(model), tuple(stateful))
+
+
 def update(
     objective: Objective,
     model: VAE,
@@ -89,21 +110,26 @@ def update(
     clip: float | None = None,
     autocast: Any = None,
     skip_above: float | None = None,
+    compute: Compute | None = None,
+    cast: Cast | None = None,
 ) -> Outcome:
     """Take one step: all backward passes, then all optimiser steps, then `after_step` of every `Stateful` module.
 
     `inputs=` restricts each backward pass to its player's parameters, so no gradient can leak to another player.
     A player without a loss does not move. If a loss, a term or a gradient is not finite, no weight changes, now or
-    later; if the norm of a gradient is above `skip_above`, none changes in this step.
+    later; if the norm of a gradient is above `skip_above`, none changes in this step. `compute` may stand for calling
+    the objective, as compiled kernels do; `Stateful` modules need the trace that they do not keep.
     """
-    players = objective.players(model)
+    cast = Cast.of(objective, model) if cast is None else cast
+    players = cast.players
     for optimizer in optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     with autocast if autocast is not None else torch.autocast(batch.x.device.type, enabled=False):
-        outcome = objective(model, batch, step)
+        outcome = objective(model, batch, step) if compute is None else compute(objective, model, batch, step)
     for i, (name, loss) in enumerate(outcome.losses.items()):
         loss.backward(inputs=players[name], retain_graph=i + 1 < len(outcome.losses))
-    norms = {name: _clip(parameters, clip) for name, parameters in players.items()}
+    measured = clip is not None or skip_above is not None
+    norms = {name: _clip(p, clip) if measured else _sum(p) for name, p in players.items()}
     resting = step.new_zeros(())  # a player that does not move keeps its place among the watched numbers
     watched = {**outcome.terms, **{f"loss of {n}": outcome.losses.get(n, resting) for n in players}}
     watched |= {f"gradient of {n}": v for n, v in norms.items()}
@@ -114,10 +140,9 @@ def update(
         skip = torch.maximum(skip, large.float())
     for name in outcome.losses:
         _step_unless(optimizers[name], skip)
-    stateful = [m for m in (*model.modules(), *objective.modules()) if isinstance(m, Stateful)]
-    if stateful and not bool(skip):
+    if cast.stateful and outcome.trace is not None and not bool(skip):
         with torch.no_grad():
-            for module in stateful:
+            for module in cast.stateful:
                 module.after_step(outcome.trace, batch)
     return outcome
 
@@ -128,6 +153,12 @@ def _clip(parameters: list[nn.Parameter], limit: float | None) -> Tensor:
     if limit is not None:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm
+
+
+def _sum(parameters: list[nn.Parameter]) -> Tensor:
+    """Return a number that is finite if the gradients are; their norm takes three times as long."""
+    sums = [p.grad.sum() for p in parameters if p.grad is not None]
+    return torch.stack(sums).sum() if sums else parameters[0].new_zeros(())
 
 
 def _step_unless(optimizer: Optimizer, skip: Tensor) -> None:

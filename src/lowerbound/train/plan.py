@@ -1,0 +1,189 @@
+"""How a training computes: precision, kernels and threads, by rule from the work that is left, never by timing."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.model import VAE, Stateful
+from ..core.noise import Stream, seeded
+from ..core.objective import Objective, Outcome, first_step
+from ..core.types import Batch
+from ..data.dataset import Dataset
+
+Precision: TypeAlias = Literal["auto", "float32", "bf16"]
+Kernels: TypeAlias = Literal["auto", "eager", "compiled"]
+
+LONG = 1e13  # floating-point operations: about a minute on two cores
+MANY = 5_000  # steps: compilation takes half a minute, and saves some of each
+FEW = 500  # steps that are not worth counting the operations of one
+_PROBE = 2  # examples that are passed to count them
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training computes; kept in env.json, so that a run that goes on computes as it did before.
+
+    Args:
+        precision: of the networks, "float32" or "bf16"; weights, densities and the optimiser stay in float32.
+        kernels: "eager", or "compiled": loss and gradient of a whole batch are one graph (`torch.compile`).
+        threads: of the CPU.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"
+    kernels: Literal["eager", "compiled"] = "eager"
+    threads: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+def check_asked(precision: str, kernels: str) -> None:
+    """Raise UsageError unless there are such a precision and such kernels."""
+    if precision not in get_args(Precision):
+        raise UsageError(
+            f"there is no precision {precision!r}",
+            expected="float32, bf16 or auto",
+            fix="use bf16 for float16",
+        )
+    if kernels not in get_args(Kernels):
+        raise UsageError(f"there are no kernels {kernels!r}", expected=", ".join(get_args(Kernels)))
+
+
+def choose(
+    model: VAE, objective: Objective, rows: Dataset, steps: int, batch_size: int, asked: tuple[Precision, Kernels]
+) -> Plan:
+    """Return the plan of a training.
+
+    In long trainings (10^13 operations or more), networks compute in bfloat16 where the processor has instructions for
+    it, the data are zeros and ones, and nothing but encoder and decoder has weights; with 5,000 steps or more, a pass
+    is compiled where it can be.
+
+    Args:
+        model: on the device it is trained on.
+        objective: its objective.
+        rows: training rows, there too.
+        steps: that are to be taken.
+        batch_size: rows of each.
+        asked: precision and kernels; "auto" follows the rule.
+    """
+    precision, kernels = asked
+    long = "auto" in asked and steps >= FEW and _work(model, objective, rows, batch_size) * steps >= LONG
+    if precision == "auto":
+        precision = "bf16" if long and _suits_bf16(model) else "float32"
+    if kernels == "auto":
+        kernels = "compiled" if long and steps >= MANY and can_compile(model, objective) else "eager"
+    return Plan(precision, kernels, torch.get_num_threads())
+
+
+def _work(model: VAE, objective: Objective, rows: Dataset, batch_size: int) -> float:
+    """Return the floating-point operations of one step, forward and backward, of matrix products and convolutions."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    index = torch.arange(_PROBE, device=rows.x.device) % len(rows)
+    counter = FlopCounterMode(display=False)
+    with counter, seeded(Stream.TRAINING, 0):
+        objective(model, rows.batch(index), first_step().to(rows.x.device))
+    return 3 * counter.get_total_flops() / _PROBE * batch_size
+
+
+def _suits_bf16(model: VAE) -> bool:
+    plain = model.decoder.family.support == "binary" and not list(model.groups.parameters())
+    return plain and has_bf16(model.device)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a processor multiplies matrices of bfloat16 faster than others."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def can_compile(model: VAE, objective: Objective) -> bool:
+    """Tell whether a pass can be compiled: one player, no state that changes after a step, and a compiler."""
+    modules = (*model.modules(), *objective.modules())
+    one = len(objective.players(model)) == 1 and not any(isinstance(m, Stateful) for m in modules)
+    # a C++ compiler makes the kernels of the CPU, Triton those of a GPU
+    known = (os.environ.get("CXX", "g++"), "clang++")
+    return one and (model.device.type == "cuda" or any(shutil.which(name) for name in known))
+
+
+class Pass:
+    """Computes losses and terms of a batch: eagerly, or in one compiled graph for batches of the usual size.
+
+    Args:
+        kernels: "eager" or "compiled".
+        rows: the usual number of rows; other batches are computed eagerly, since each size is compiled anew.
+    """
+
+    def __init__(self, kernels: Literal["eager", "compiled"], rows: int) -> None:
+        self.rows = rows
+        self.compiled = None
+        if kernels == "compiled":
+            torch.compiler.reset()  # a process may train many models, and keeps the kernels of a few only
+            options: dict[str, Any] = {"fallback_random": True}  # the same draws as without compiling
+            unguarded = getattr(torch.compiler, "skip_all_guards_unsafe", None)
+            if unguarded is not None:  # one model and one objective, and batches of one shape: nothing to look at
+                options["guard_filter_fn"] = unguarded
+            self.compiled = torch.compile(_losses_and_terms, fullgraph=True, dynamic=False, options=options)
+
+    @property
+    def kernels(self) -> Literal["eager", "compiled"]:
+        """What is in use."""
+        return "eager" if self.compiled is None else "compiled"
+
+    def __call__(self, objective: Objective, model: VAE, batch: Batch, step: Tensor) -> Outcome:
+        """Return what the objective makes of the batch; a compiled pass keeps no trace."""
+        if self.compiled is None or len(batch.x) != self.rows:
+            return objective(model, batch, step)
+        try:
+            losses, terms = self.compiled(objective, model, batch, step)
+        except RuntimeError as error:  # no compiler after all, or a part that cannot be compiled
+            _log.info("training goes on without compiling: %s", str(error).splitlines()[0])
+            self.compiled = None
+            return objective(model, batch, step)
+        return Outcome(losses, terms, None)
+
+
+def _losses_and_terms(
+    objective: Objective, model: VAE, batch: Batch, step: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    outcome = objective(model, batch, step)
+    return outcome.losses, outcome.terms
+
+
+def start_threads() -> None:
+    """Start the threads that share the work of one operation, such that they too take numbers below 1e-38 for 0.
+
+    A thread keeps what it was started with, so a program that trains calls this before anything else.
+    """
+    with computing(torch.get_num_threads()):
+        torch.zeros(1 << 20).add_(1)
+
+
+@contextmanager
+def computing(threads: int) -> Iterator[None]:
+    """Use so many threads inside, and take numbers below 1e-38 for 0 in this one and in those that start now.
+
+    The mean gradient of a weight behind a pixel that is hardly ever on sinks below what float32 can normally hold
+    within some hundred steps of Adam, and from then on a processor spends ten times as long on it.
+    """
+    before, flushed = torch.get_num_threads(), float(torch.tensor(1e-30) * torch.tensor(1e-10)) == 0
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
+        torch.set_num_threads(before)
