@@ -31,8 +31,15 @@ results: $(VENV)/.core
 museum: $(VENV)/.dev
 	$(BIN)/python tests/museum
 
-bench: $(VENV)/.core
-	$(BIN)/python benchmarks/mnist_vae.py
+# side by side with Pythae and JAX, which live in an environment of their own
+bench: $(VENV)/.core .venv-peers/.made
+	$(BIN)/python benchmarks/engine.py
+	PYTHONPATH=$$(echo .venv-peers/lib/python3*/site-packages) $(BIN)/python benchmarks/nll.py
+
+.venv-peers/.made: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV)

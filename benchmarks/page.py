@@ -15,12 +15,13 @@ def page(title: str, command: str, about: Sequence[str], found: object, out: Pat
         title: of the page.
         command: what was run, with its settings.
         about: lines before the result.
-        found: the result.
+        found: the result as plain text; None where it stands in `about`.
         out: the file; None writes nothing.
     """
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     head = [f"# {title}", "", f"{datetime.now(UTC).date()}, {machine}; {command}.", ""]
-    text = "\n".join([*head, *about, "```", str(found), "```", ""])
+    fenced = [] if found is None else ["```", str(found), "```"]
+    text = "\n".join([*head, *about, *fenced, ""])
     if out is not None:
         out.write_text(text, encoding="utf-8")
     return text

@@ -35,7 +35,7 @@ class PeerNetwork(Network):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Map x `[N, *in_shape]` to `[N, *out_shape]`."""
-        return self.body(x).unflatten(1, self.out_shape)
+        return self.body(x).reshape(-1, *self.out_shape)
 
 
 def recipe(spec: lb.DataSpec) -> Any:

@@ -95,7 +95,7 @@ def test_a_processor_without_the_instructions_keeps_single_precision(digits, abl
 
 @pytest.mark.parametrize("asked", [("float16", "auto"), ("auto", "fast")])
 def test_unknown_ways_are_refused(asked):
-    with pytest.raises(UsageError, match="float16|fast"):
+    with pytest.raises(UsageError, match=r"float16|fast"):
         check_asked(*asked)
 
 
