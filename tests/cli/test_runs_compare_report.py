@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -259,10 +260,22 @@ def test_runs_that_differ_in_their_seed_are_taken_together(lowerbound):
     assert "over seeds" not in lowerbound("compare", "one", "two", "--num-samples", "3")[1]
 
 
-def test_numbers_of_different_estimators_are_told_apart(lowerbound):
-    _, out, _ = lowerbound("compare", "one", "code", "--num-samples", "3")
-    assert "distortion: not comparable, the estimators differ: one: estimate K = 3; code: exact" in out
-    assert "nll: not comparable" not in out
+def test_numbers_of_different_estimators_are_refused(lowerbound, tmp_path):
+    words = ("compare", "one", "code", "--num-samples", "3")
+    _, out, _ = lowerbound(*words)
+    reason = "refused, the estimators differ (one: estimate K = 3; code: exact)"
+    assert f"one: no distortion: {reason}" in out
+    assert reason in out.split("code: no ")[1]
+    assert re.search(r"^distortion +- +-$", out, re.M)
+    both = json.loads(lowerbound(*words, "--json")[1])["runs"]
+    assert [run["distortion"]["value"] for run in both] == [None, None]
+    assert [run["nll"]["value"] is None for run in both] == [False, True]  # one alone has it: nothing is mixed
+    lowerbound(*words, "--out", str(tmp_path / "t.csv"), "--html", str(tmp_path / "t.html"))
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [row["distortion"] for row in rows] == ["", ""]
+    assert lowerbound("evaluate", "one", "--num-samples", "3")[0] == 0  # what is saved of each run is whole
+    _, same, _ = lowerbound("compare", "one", "two", "--num-samples", "3")
+    assert "refused" not in same
 
 
 def test_compare_uses_saved_numbers_where_they_fit(lowerbound):

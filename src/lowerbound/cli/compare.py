@@ -93,7 +93,7 @@ def command(words: list[str]) -> int:
     runs = [_opened(name, options) for name in options.runs]
     _check_names(runs)
     subject = check_same({run.name: run.subject for run in runs})
-    runs = [_evaluated(run, options) for run in runs]
+    runs = _unmixed([_evaluated(run, options) for run in runs])
     models = {run.name: run.model for run in runs}
     scores = scored(
         models, [r.rows for r in runs], num_samples=options.num_samples, seed=options.seed, units=options.units
@@ -284,20 +284,19 @@ def _as_json(
         ],
         "differences": [d.to_json() for d in found],
         "over_seeds": [d.to_json() for d in seeds],
-        "mixed": _mixed(runs),
     }
 
 
-def _mixed(runs: list[Compared]) -> dict[str, str]:
-    """Return the numbers that come from different estimators, and from which: those compare with nothing."""
+def _unmixed(runs: list[Compared]) -> list[Compared]:
+    """Return the runs without the numbers that different estimators gave: those are not put side by side."""
     known = {field.name for field in fields(Number)}
-    told = {}
     for name in NUMBERS:
         held = {run.name: {k: v for k, v in inside(run.numbers, name).items() if k in known} for run in runs}
         words = mixed({run: Number(**{"value": None, **kept}) for run, kept in held.items()})
         if words is not None:
-            told[name] = words
-    return told
+            refused = {"value": None, "reason": f"refused, the estimators differ ({words})"}
+            runs = [replace(run, numbers={**run.numbers, name: refused}) for run in runs]
+    return runs
 
 
 def _in_words(
@@ -314,7 +313,6 @@ def _in_words(
         f"nll: bound on -{subject.target}, K = {options.num_samples}, seed {options.seed}, "
         f"{subject.values} in units of the {subject.units}",
         *_reasons(runs),
-        *(f"{name}: not comparable, the estimators differ: {words}" for name, words in _mixed(runs).items()),
         *(_difference_line(d) for d in found),
         *(_seeds_line(d) for d in seeds),
     ]
