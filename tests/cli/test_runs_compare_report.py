@@ -265,13 +265,13 @@ def test_numbers_of_different_estimators_are_refused(lowerbound, tmp_path):
     _, out, _ = lowerbound(*words)
     reason = "refused, the estimators differ (one: estimate K = 3; code: exact)"
     assert f"one: no distortion: {reason}" in out
-    assert reason in out.split("code: no ")[1]
+    assert f"code: no distortion: {reason}" in out
     assert re.search(r"^distortion +- +-$", out, re.M)
     both = json.loads(lowerbound(*words, "--json")[1])["runs"]
     assert [run["distortion"]["value"] for run in both] == [None, None]
     assert [run["nll"]["value"] is None for run in both] == [False, True]  # one alone has it: nothing is mixed
     lowerbound(*words, "--out", str(tmp_path / "t.csv"), "--html", str(tmp_path / "t.html"))
-    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert [row["distortion"] for row in rows] == ["", ""]
     assert lowerbound("evaluate", "one", "--num-samples", "3")[0] == 0  # what is saved of each run is whole
     _, same, _ = lowerbound("compare", "one", "two", "--num-samples", "3")

@@ -14,7 +14,7 @@ from lowerbound.core.errors import UsageError
 from lowerbound.core.noise import seeded
 from lowerbound.train import plan
 from lowerbound.train.loop import Loop
-from lowerbound.train.plan import check_asked, choose, computing
+from lowerbound.train.plan import check_asked, choose, computing, small_as_zero
 
 CPU = torch.device("cpu")
 AUTO = ("auto", "auto")
@@ -101,10 +101,10 @@ def test_unknown_ways_are_refused(asked):
 
 def test_threads_and_small_numbers_are_as_before_afterwards():
     tiny, before = torch.tensor(1e-30), torch.get_num_threads()
-    with computing(1):
+    with computing(1), small_as_zero():
         assert torch.get_num_threads() == 1
         assert float(tiny * 1e-10) == 0
-        with computing(1):
+        with small_as_zero():
             pass
         assert float(tiny * 1e-10) == 0
     assert torch.get_num_threads() == before

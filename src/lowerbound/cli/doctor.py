@@ -66,7 +66,8 @@ def commands_of(folder: Path, model: VAE, data: Data, run: str) -> Commands:
     by_elbo = objective == "ELBO" and options.get("beta", 1.0) == 1.0
     name = options["recipe"] if by_elbo else "cvae" if model.conditional else "vae"
     usual = {**defaults_of(name), **vars(find(name)(data.spec).training)}
-    other = {k: v for k, v in options.items() if k not in ("recipe", "data") and _plain(v) != _plain(usual.get(k))}
+    kept = ("recipe", "data", "precision", "kernels")  # the last two follow from the work of the new training
+    other = {k: v for k, v in options.items() if k not in kept and _plain(v) != _plain(usual.get(k))}
     if not by_elbo:
         other = {k: v for k, v in other.items() if k in usual}
     words = [name, "--data", options["data"], *words_of(Config(folder, other, {}), other)]

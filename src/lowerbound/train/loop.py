@@ -26,7 +26,7 @@ from ..ship.save import save
 from .checkpoint import State, load_checkpoint, save_checkpoint
 from .fit_prior import fit_prior
 from .log import Listeners
-from .plan import Kernels, Pass, Plan, Precision, choose
+from .plan import Kernels, Pass, Plan, Precision, choose, small_as_zero
 from .run import Run, RunFolder, Status, Stop, environment
 from .saving import Passed, SaveEvery
 from .snapshots import Snapshots
@@ -375,7 +375,8 @@ class Loop:
         step = torch.tensor(float(self.step), device=self.device)
         batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
         given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip
-        outcome = update(*given, self.compute, self.cast)
+        with small_as_zero():
+            outcome = update(*given, self.compute, self.cast)
         if self.plan.kernels != self.compute.kernels:
             self._fell_back()
         if self.average is not None:

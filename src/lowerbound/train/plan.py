@@ -168,22 +168,31 @@ def start_threads() -> None:
 
     A thread keeps what it was started with, so a program that trains calls this before anything else.
     """
-    with computing(torch.get_num_threads()):
+    with small_as_zero():
         torch.zeros(1 << 20).add_(1)
 
 
 @contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """Use so many threads inside, and take numbers below 1e-38 for 0 in this one and in those that start now.
+    """Use so many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def small_as_zero() -> Iterator[None]:
+    """Take numbers below 1e-38 for 0 inside, in this thread and in those that start now.
 
     The mean gradient of a weight behind a pixel that is hardly ever on sinks below what float32 can normally hold
     within some hundred steps of Adam, and from then on a processor spends ten times as long on it.
     """
-    before, flushed = torch.get_num_threads(), float(torch.tensor(1e-30) * torch.tensor(1e-10)) == 0
-    torch.set_num_threads(threads)
+    before = float(torch.tensor(1e-30) * 1e-10) == 0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(flushed)
-        torch.set_num_threads(before)
+        torch.set_flush_denormal(before)
