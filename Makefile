@@ -34,7 +34,7 @@ museum: $(VENV)/.dev
 # side by side with Pythae and JAX, which live in an environment of their own
 bench: $(VENV)/.core .venv-peers/.made
 	$(BIN)/python benchmarks/engine.py
-	PYTHONPATH=$$(echo .venv-peers/lib/python3*/site-packages) $(BIN)/python benchmarks/nll.py
+	$(BIN)/python benchmarks/nll.py
 
 .venv-peers/.made: benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers

@@ -86,6 +86,7 @@ def train(name: str, row: Row, data: lb.Data, options: argparse.Namespace) -> Ru
         recipe = lb.recipes.vae(data.spec, **network)
     if not folder.exists():
         how = {"epochs": row.epochs, "batch_size": row.batch_size, "lr": row.lr, "lr_schedule": "cosine", "ema": 0.999}
+        how |= {"precision": "float32", "kernels": "eager"}  # for all rows, short or long
         lb.fit(recipe, data, **how, seed=options.seed, device=options.device, out=folder, progress=False, report=False)
     elif read_run(folder).state != "done":
         lb.resume(folder, data, device=options.device, progress=False, report=False)

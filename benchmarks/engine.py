@@ -59,7 +59,7 @@ class Contender:
         """Start its process."""
         words = [self.python, str(CONTENDERS / self.script), network, str(images), *self.words]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        return subprocess.Popen(words, **pipes)  # noqa: S603
+        return subprocess.Popen(words, **pipes)  # noqa: S603  (our own scripts)
 
 
 def contenders(peers: str) -> list[Contender]:

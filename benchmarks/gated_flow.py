@@ -32,7 +32,7 @@ def main(say: Callable[[str], None]) -> None:
     recipe = lb.recipes.gated_flow_vae(data.spec, warmup=options.warmup)
     training = replace(recipe.training, epochs=options.epochs, batch_size=options.batch_size)
     recipe = recipe.replace(training=replace(training, lr=options.lr, ema=options.ema))
-    run = lb.fit(recipe, data, seed=options.seed, precision=options.precision)
+    run = lb.fit(recipe, data, seed=options.seed, precision=options.precision, kernels="eager")
     seconds = run.history[-1]["seconds"]
     numbers = lb.evaluate(run.model, data.test, num_samples=options.num_samples)
     settings = {name: value for name, value in vars(options).items() if name != "out"}

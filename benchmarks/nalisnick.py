@@ -45,7 +45,7 @@ def main(say: Callable[[str], None]) -> None:
     recipe = lb.recipes.discretized_logistic_vae(clothes.spec)
 
     def trained(data: lb.Data, seed: int) -> lb.VAE:
-        return lb.fit(recipe, data, epochs=options.epochs, seed=seed, progress=False).model
+        return lb.fit(recipe, data, epochs=options.epochs, seed=seed, progress=False, precision="float32").model
 
     models = [trained(clothes, seed) for seed in range(3)]
     report = lb.outliers(

@@ -1,7 +1,7 @@
 """Decoded samples a second of importance-sampled log p(x) on MNIST: `lowerbound` beside Pythae's `get_nll`, in turn.
 
 Both score the same rows by the same 784-512-20 network with the same weights in float32, K samples for each row. The
-peer is no dependency of this project: install it beside it first (`pip install pythae==0.1.2`).
+peer is no dependency of this project: `make bench` installs it in an environment of its own.
 
 The network was trained for one epoch. The last line says how far a row's log p(x) in float32 is from float64, from the
 same draws.
@@ -95,7 +95,10 @@ def main() -> None:
     parser.add_argument("--num-samples", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="environment with pythae")
     options = parser.parse_args()
+    # after our own libraries: the peer brings a `dataclasses` of an older Python
+    sys.path += map(str, options.peers.glob("lib/python3*/site-packages"))
     data = lb.load_data("mnist")
     model = ours(data)
     rows = data.test.matching(model.spec).take(options.rows)

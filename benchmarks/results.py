@@ -90,7 +90,8 @@ def measure(row: Row, data: lb.Data, options: argparse.Namespace) -> tuple[dict[
     """Train and score one row; returns its numbers and each test image's distortion, rate and NLL."""
     recipe = find(row.recipe)(data.spec, **row.options)
     started = time.perf_counter()
-    run = lb.fit(recipe, data, epochs=options.epochs, seed=options.seed, progress=False)
+    how = {"precision": "float32", "kernels": "eager"}  # for all rows, short or long
+    run = lb.fit(recipe, data, epochs=options.epochs, seed=options.seed, progress=False, **how)
     if run.status != "done":
         raise SystemExit(f"{row.recipe} was stopped: nothing is kept of it")
     seconds = time.perf_counter() - started

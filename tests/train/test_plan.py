@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lowerbound as lb
-from lowerbound.core.errors import UsageError
+from lowerbound.core.errors import CorruptArtifact, UsageError
 from lowerbound.core.noise import seeded
 from lowerbound.train import plan
 from lowerbound.train.loop import Loop
@@ -175,6 +175,47 @@ def test_an_older_run_goes_on_as_it_began(digits, tmp_path):
     env = tmp_path / "run" / "env.json"
     env.write_text(json.dumps({k: v for k, v in json.loads(env.read_text()).items() if k != "kernels"}))
     assert lb.resume(tmp_path / "run", few, epochs=2, progress=False, report=False).status == "done"
+
+
+def changed(run, **values):
+    env = run / "env.json"
+    env.write_text(json.dumps({**json.loads(env.read_text()), **values}))
+
+
+class Heard:
+    """A listener that notes how many threads there were."""
+
+    def __init__(self):
+        self.threads = set()
+
+    def event(self, *_, **__):
+        self.threads.add(torch.get_num_threads())
+
+    def say(self, *_):
+        self.threads.add(torch.get_num_threads())
+
+    def tick(self, *_):
+        self.threads.add(torch.get_num_threads())
+
+
+def test_a_run_goes_on_with_its_own_threads(digits, tmp_path):
+    few, before, heard = replace(digits, train=digits.train.take(200)), torch.get_num_threads(), Heard()
+    lb.fit(lb.recipes.vae(digits.spec), few, epochs=1, out=tmp_path / "run", progress=False, report=False)
+    changed(tmp_path / "run", threads=before + 2)
+    lb.resume(tmp_path / "run", few, epochs=2, progress=False, report=False, listeners=(heard,))
+    assert heard.threads == {before + 2}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("values", [{"precision": "auto"}, {"kernels": "fast"}, {"threads": 0}, {"threads": "two"}])
+def test_an_environment_that_makes_no_sense_is_named(values, digits, tmp_path):
+    few = replace(digits, train=digits.train.take(200))
+    lb.fit(lb.recipes.vae(digits.spec), few, epochs=1, out=tmp_path / "run", progress=False, report=False)
+    changed(tmp_path / "run", **values)
+    with pytest.raises(CorruptArtifact, match=r"env\.json"):
+        lb.resume(tmp_path / "run", few, epochs=2, progress=False, report=False)
+    changed(tmp_path / "run", precision="float32", kernels="eager", threads=1)
+    assert lb.resume(tmp_path / "run", few, epochs=2, progress=False, report=False).status == "done"  # its lock is free
 
 
 def test_counting_operations_draws_nothing(digits):

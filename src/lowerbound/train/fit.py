@@ -183,9 +183,19 @@ def _reported(run: Run, data: Data, loop: Loop) -> Run:
     return run
 
 
-def _computed(machine: dict[str, Any]) -> tuple[Precision, Kernels]:
-    """Return precision and kernels of a run, as its env.json has them; those of older versions were eager."""
-    return machine["precision"], machine.get("kernels", "eager")
+def _computed(machine: dict[str, Any], where: Path) -> tuple[Precision, Kernels, int]:
+    """Return precision, kernels and threads of a run, as its env.json has them; older versions were eager.
+
+    Raises:
+        CorruptArtifact: if they make no sense.
+    """
+    precision, kernels = machine.get("precision"), machine.get("kernels", "eager")
+    threads = machine.get("threads", torch.get_num_threads())
+    if precision not in ("float32", "bf16") or kernels not in ("eager", "compiled"):
+        raise CorruptArtifact(f"it speaks of precision {precision!r} and kernels {kernels!r}", where=str(where))
+    if not isinstance(threads, int) or threads < 1:
+        raise CorruptArtifact(f"it speaks of {threads!r} threads", where=str(where))
+    return precision, kernels, threads
 
 
 def _ended_early(run: Path) -> bool:
@@ -235,9 +245,10 @@ def resume(
     place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
     folder = RunFolder.again(path)
     try:
-        loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, *_computed(machine))
+        precision, kernels, threads = _computed(machine, path / "env.json")
+        loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, precision, kernels)
         loop.save_every = saving
-        loop.plan = replace(loop.plan, threads=int(machine["threads"]))
+        loop.plan = replace(loop.plan, threads=threads)
         talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
         _restore(loop, checkpoints(path / "checkpoints"), talk)
         # a run that was cut off after its last epoch still has its end to write, and perhaps its priors to fit

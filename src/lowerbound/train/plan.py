@@ -188,7 +188,7 @@ def small_as_zero() -> Iterator[None]:
     """Take numbers below 1e-38 for 0 inside, in this thread and in those that start now.
 
     The mean gradient of a weight behind a pixel that is hardly ever on sinks below what float32 can normally hold
-    within some hundred steps of Adam, and from then on a processor spends ten times as long on it.
+    within some hundred steps of Adam, and from then on a processor spends many times as long on it.
     """
     before = float(torch.tensor(1e-30) * 1e-10) == 0
     torch.set_flush_denormal(True)
