@@ -54,10 +54,10 @@ def test_masks_and_weights_count() -> None:
     mask, weight = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]), torch.tensor([1.5, 0.5])
     trace = Trace((), family(torch.zeros(2, 2, 3)), torch.zeros(2, 2), torch.zeros(2, 2))
     with torch.no_grad():
-        family.after_step(trace, Batch(x, mask=mask, weight=weight))
+        family.after_step(family.statistics(trace, Batch(x, mask=mask, weight=weight)))
     assert float(family.mean_square) == pytest.approx((1.5 * (1 + 9) + 0.5 * 4) / (1.5 * 2 + 0.5 * 3))
     with torch.no_grad():
-        family.after_step(trace, Batch(x, mask=0 * mask))
+        family.after_step(family.statistics(trace, Batch(x, mask=0 * mask)))
     assert math.isfinite(float(family.mean_square))
 
 
@@ -67,7 +67,7 @@ def test_samples_count_by_their_shares() -> None:
     x, means = torch.zeros(2, 2), torch.tensor([1.0, 2.0]).reshape(2, 1, 1).expand(2, 2, 2)
     trace = Trace((), family(means), torch.zeros(2, 2), share.log())
     with torch.no_grad():
-        family.after_step(trace, Batch(x))
+        family.after_step(family.statistics(trace, Batch(x)))
     assert float(family.mean_square) == pytest.approx(0.5 * (0.9 * 1 + 0.1 * 4 + 0.3 * 1 + 0.7 * 4))
 
 

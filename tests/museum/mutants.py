@@ -187,7 +187,7 @@ DRAWS = (
         "same-noise-at-each-step",
         "eps reused: the generator seeded again without the step in it",
         "train/loop.py",
-        "reseed(Stream.TRAINING, self.seed, self.step)",
+        "reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())",
         "reseed(Stream.TRAINING, self.seed)",
         "train/test_determinism.py::test_each_step_has_noise_of_its_own",
     ),
@@ -547,8 +547,8 @@ TRAINING = (
         "noise-not-restored",
         "noise from a generator that is seeded once and not restored: reported in several public libraries",
         "train/loop.py",
-        "        reseed(Stream.TRAINING, self.seed, self.step)\n",
-        "        if not self.step:\n            reseed(Stream.TRAINING, self.seed, self.step)\n",
+        "        reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
+        "        if not self.step:\n            reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(
@@ -579,8 +579,8 @@ TRAINING = (
         "critic-moves-the-encoder",
         "the critic's loss sends its gradient into the encoder: met by running a public library",
         "train/update.py",
-        "loss.backward(inputs=players[name], retain_graph=i + 1 < len(outcome.losses))",
-        "loss.backward(retain_graph=i + 1 < len(outcome.losses))",
+        "part.backward(inputs=cast.players[name], retain_graph=i + 1 < len(outcome.losses))",
+        "part.backward(retain_graph=i + 1 < len(outcome.losses))",
         "train/test_update.py::test_each_player_moves_along_the_gradient_of_its_own_loss_alone",
     ),
     Mutant(
@@ -697,7 +697,7 @@ ZOO = (
         "GECO's multiplier changed in the forward pass, so that validation moves it",
         "objectives/geco.py",
         '        loss = batch.mean(terms["rate"] + self.multiplier * above)\n',
-        "        with torch.no_grad():\n            self.after_step(trace, batch)\n"
+        "        with torch.no_grad():\n            self.after_step(self.statistics(trace, batch))\n"
         '        loss = batch.mean(terms["rate"] + self.multiplier * above)\n',
         "objectives/test_regularisers.py::test_at_a_set_multiplier_the_loss_is_the_lagrangian",
     ),

@@ -104,7 +104,7 @@ def step(network, times):
     batch = Batch(torch.zeros(1, D, dtype=torch.float64))
     trace = tiny(FixedNormal((D,)))(batch)
     for _ in range(times):
-        network.after_step(trace, batch)
+        network.after_step(network.statistics(trace, batch))
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=list(NETWORKS))

@@ -230,7 +230,7 @@ def test_the_multiplier_is_that_of_a_hand_computation():
         flat = torch.zeros(2, L, dtype=torch.float64)
         given = Batch(torch.zeros(2, D, dtype=torch.float64))
         with torch.no_grad():
-            made.after_step(trace(flat, flat + 1, flat[None], log_px), given)
+            made.after_step(made.statistics(trace(flat, flat + 1, flat[None], log_px), given))
         constraint = distortion / D - 0.4
         average = constraint if i == 0 else 0.75 * average + 0.25 * constraint
         log_multiplier += 0.2 * average
@@ -246,14 +246,14 @@ def test_without_a_tolerance_it_lies_below_the_distortion_of_the_first_step():
     for one, other in zip(gradients(found.losses["model"], of), gradients(first(ELBO(), of, given), of), strict=True):
         torch.testing.assert_close(one, other)  # the multiplier is 1, and the tolerance has no gradient
     with torch.no_grad():
-        made.after_step(found.trace, given)
-        made.after_step(outcome(made, of, later).trace, later)
+        made.after_step(made.statistics(found.trace, given))
+        made.after_step(made.statistics(outcome(made, of, later).trace, later))
     expected = outcome(ELBO(), of, later).terms["distortion"] - of_first + 0.3 * D
     torch.testing.assert_close(outcome(made, of, later).terms["above_tolerance"], expected)
     fixed = GECO(float(of_first) / D - 0.3).double()
     for rows in (given, later):
         with torch.no_grad():
-            fixed.after_step(outcome(fixed, of, rows).trace, rows)
+            fixed.after_step(fixed.statistics(outcome(fixed, of, rows).trace, rows))
     torch.testing.assert_close(made.multiplier, fixed.multiplier)
 
 
@@ -265,7 +265,7 @@ def test_the_tolerance_of_a_row_with_missing_cells_is_that_of_its_observed_ones(
     torch.testing.assert_close(found.terms["above_tolerance"], found.terms["distortion"] - 0.3 * count)
     made = GECO(0.3, speed=1.0).double()
     with torch.no_grad():
-        made.after_step(found.trace, given)
+        made.after_step(made.statistics(found.trace, given))
     each = given.mean(found.terms["distortion"]) / given.mean(count)
     torch.testing.assert_close(made.multiplier, (each - 0.3).exp().detach())
 
@@ -275,7 +275,11 @@ def test_the_multiplier_keeps_within_its_bounds():
     for sign, limit in ((1.0, 1e4), (-1.0, 1e-4)):
         flat = torch.zeros(2, L)
         for _ in range(400):
-            made.after_step(trace(flat, flat + 1, flat[None], torch.full((1, 2), -10 * sign)), Batch(torch.zeros(2, D)))
+            made.after_step(
+                made.statistics(
+                    trace(flat, flat + 1, flat[None], torch.full((1, 2), -10 * sign)), Batch(torch.zeros(2, D))
+                )
+            )
         assert float(made.multiplier) == pytest.approx(limit, rel=1e-5)
 
 
@@ -285,7 +289,7 @@ def test_the_multiplier_converges_to_that_of_the_constrained_optimum(tolerance):
     made, flat = GECO(tolerance, speed=3.0, decay=0.5).double(), torch.zeros(2, L)
     for _ in range(300):
         log_px = (-1 / made.multiplier).expand(1, 2)
-        made.after_step(trace(flat, flat + 1, flat[None], log_px), Batch(torch.zeros(2, D)))
+        made.after_step(made.statistics(trace(flat, flat + 1, flat[None], log_px), Batch(torch.zeros(2, D))))
     assert float(made.multiplier) == pytest.approx(1 / (tolerance * D), rel=1e-6)
 
 
@@ -325,7 +329,7 @@ def test_aggression_ends_with_the_first_window_whose_information_does_not_rise()
     for apart in (0.5, 0.5, 1.0, 1.5, 0.9, 0.8, 9.0, 9.0):
         loc = near + apart * torch.tensor([[-1.0], [1.0]])
         with torch.no_grad():
-            made.after_step(trace(loc, one, loc[None]), given)
+            made.after_step(made.statistics(trace(loc, one, loc[None]), given))
         history.append(float(made.aggressive))
     assert history == [1, 1, 1, 1, 1, 0, 0, 0]
 

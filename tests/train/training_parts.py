@@ -106,8 +106,11 @@ class Poisoned(Stateful, Objective):
             outcome.losses["model"] = outcome.losses["model"] + (weight * 0).sum().abs().sqrt()
         return outcome
 
-    def after_step(self, trace, batch):
-        self.average.lerp_(-trace.log_px.detach().mean(), 0.5)
+    def statistics(self, trace, batch):
+        return {"distortion": -trace.log_px.detach().sum(), "rows": torch.tensor(float(len(batch.x)))}
+
+    def after_step(self, sums):
+        self.average.lerp_(sums["distortion"] / sums["rows"], 0.5)
 
 
 @recorded
@@ -122,7 +125,7 @@ class Counted(Stateful, Objective):
     def forward(self, model, batch, step):
         return self.inner(model, batch, step)
 
-    def after_step(self, trace, batch):
+    def after_step(self, sums):
         self.count += 1
         SEEN["count"] = int(self.count)
 

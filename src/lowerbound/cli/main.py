@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .._version import __version__
-from ..core.errors import LowerboundError
+from ..core.errors import LowerboundError, memory_is_full
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "train a VAE on MNIST, evaluate it and draw pictures"),
@@ -54,11 +54,10 @@ USAGE = "\n".join(
         "",
         "lowerbound COMMAND --help tells more. RUN is a path, a name under runs/, or `last`.",
         "Results go to standard output, talk to standard error.",
-        "exit codes: 0 done; 2 usage or data; 3 training failed; 4 damaged file; 5 disk or memory; 130 interrupted",
+        "exit codes: 0 done; 2 usage or data; 3 training failed; 4 damaged file; 5 disk or memory; "
+        "6 a process lost; 130 interrupted",
     ]
 )
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -131,8 +130,7 @@ def _system_error(error: OSError, words: list[str]) -> int:
 
 
 def _memory_error(error: Exception, words: list[str]) -> int:
-    text = str(error)  # torch's allocators raise RuntimeError, told apart by its text
-    if not isinstance(error, MemoryError) and not any(sign in text for sign in _OUT_OF_MEMORY):
+    if not memory_is_full(error):
         return _report_bug(words)
     _tell("error: the memory is full")
     _tell("  fix      use a smaller model, fewer rows or a smaller --batch-size")

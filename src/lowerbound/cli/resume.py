@@ -1,6 +1,7 @@
 """`lowerbound resume RUN`: go on with a run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -10,8 +11,10 @@ from ..core.recipe import Recipe
 from ..explore.run_files import read_run
 from ..ship.files import read_json
 from ..train import find_run, resume
+from ..train.fit import PROCESS_TIMEOUT
 from ..train.plan import start_threads
 from .common import own_data
+from .launching import in_processes, to_launch
 from .mistakes import parse
 from .train import finish
 
@@ -29,6 +32,12 @@ class Resume:
     """Passes through the training data in all, those already done included (default: as many as were planned)."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    devices: int | None = None
+    """Processes that train together (default: as many as before)."""
+    max_restarts: int = 0
+    """With several devices: how often lost processes are started again, from the last checkpoint."""
+    process_timeout: float = PROCESS_TIMEOUT
+    """Seconds that processes wait for each other; then one that does not answer is held for lost."""
     save_every: str | None = None
     """"500 steps", "2 epochs" or "10 minutes" between two checkpoints (default: after an epoch, if half a minute has
     passed, and every five minutes in a long one)."""
@@ -42,7 +51,17 @@ def command(words: list[str]) -> int:
     folder = find_run(options.run)
     if read_run(folder).state == "running":
         raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
+    if options.devices is None:
+        options.devices = _devices_before(folder)
+    if to_launch(options.devices, options.max_restarts):
+        return in_processes(["resume", *words], folder, vars(options))
     start_threads()
     data = own_data(folder, Recipe.from_description(read_json(folder / "recipe.json")).spec)
-    made = {"epochs": options.epochs, "device": options.device, "save_every": options.save_every}
-    return finish(resume(folder, data, **made, report=options.report))
+    names = ("epochs", "device", "process_timeout", "save_every", "report")
+    return finish(resume(folder, data, **{name: getattr(options, name) for name in names}))
+
+
+def _devices_before(folder: Path) -> int | None:
+    """Return how many processes trained the run, None for one by itself."""
+    count = read_json(folder / "env.json").get("processes", 1)
+    return count if isinstance(count, int) and count > 1 else None

@@ -15,15 +15,18 @@ from ..recipes import find
 from ..train import fit, open_run
 from ..train.plan import start_threads
 from ..train.predict import predict
-from ..train.run import Run, free_name
+from ..train.processes import Launched, check_divisible
+from ..train.run import Run, RunFolder, free_name
 from .common import RUNS, dataclass_of, option, options_of
 from .config import Config, read_config, to_yaml, words_of
+from .launching import in_processes, to_launch
 from .mistakes import parse
 from .output import result, saved, say
 from .parts import KINDS, Chosen, Kind, as_options, chosen_parts, names_of, split_words, with_parts
 from .recipes import listing
 
 DATA = ("like", "seed", "source")
+RESTARTS = "With --devices: how often lost processes are started again, from the last checkpoint."
 FIT = ("data", "init", "listeners", "out", "progress", "recipe", "watchers")
 
 
@@ -39,7 +42,7 @@ def command(words: list[str]) -> int:
         result(to_yaml({"recipe": asked.name, **_options(asked.options)}).rstrip())
         say("next:  lowerbound train --config FILE")
         return 0
-    return train(asked.name, asked.function, asked.options, asked.parts)
+    return train(asked.name, asked.function, asked.options, asked.parts, words)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,13 @@ def _recipe_and_config(words: list[str]) -> tuple[str, list[str], Config | None]
     return name, rest, config
 
 
-def train(name: str, function: RecipeFunction, chosen: dict[str, Any], parts: Mapping[Kind, Chosen]) -> int:
-    """Load the data, make the recipe, and train it or say what that would need; returns the exit code."""
+def train(
+    name: str, function: RecipeFunction, chosen: dict[str, Any], parts: Mapping[Kind, Chosen], words: list[str]
+) -> int:
+    """Load the data, make the recipe, and train it or say what that would need; returns the exit code.
+
+    For several devices, `words` are given to as many processes once it is clear that they make sense.
+    """
     start_threads()
     init = None if chosen["init_from"] is None else open_run(chosen["init_from"])[1]
     like = None if init is None else init.spec
@@ -112,6 +120,11 @@ def train(name: str, function: RecipeFunction, chosen: dict[str, Any], parts: Ma
     if chosen["dry_run"]:
         return dry_run(recipe, data, chosen)
     out = chosen["out"] or free_name(RUNS, f"{name}-{data.spec.name}")
+    if to_launch(chosen["devices"], chosen["max_restarts"]):
+        check_divisible(recipe.objective, "among processes")
+        RunFolder.check_free(out)
+        given = [] if chosen["out"] else ["--out", str(out)]
+        return in_processes(["train", *words, *given], out, chosen)
     return finish(fit(recipe, data, out=out, init=init, **_for(fit, chosen, FIT)))
 
 
@@ -151,7 +164,13 @@ def defaults_of(name: str) -> dict[str, Any]:
 
 
 def finish(run: Run) -> int:
-    """Print what came out, where it is and the next command; return the exit code."""
+    """Print what came out, where it is and the next command; return the exit code.
+
+    Of several processes, the first one does.
+    """
+    launched = Launched.found()
+    if launched is not None and launched.rank > 0:
+        return run.exit_code
     scores = [e for e in run.history if e["split"] == "valid"] or run.history
     monitor = run.recipe.objective.monitor
     kept = next((e for e in scores if e["epoch"] == run.best_epoch), None)
@@ -186,6 +205,7 @@ def train_options(name: str, function: RecipeFunction) -> type:
         option("data_seed", int, "Seed of the splits and of every fixed binarisation.", default=0),
         *options_of(fit, without=FIT),
         option("init_from", str | None, "Run whose weights to start from (fine-tuning).", default=None),
+        option("max_restarts", int, RESTARTS, default=0),
         option("out", Path | None, "Run folder (default: runs/RECIPE-DATA, with a number if it exists).", default=None),
         option("config", Path | None, "File of options, as export-config writes it; other options win.", default=None),
         option("print_config", bool, "Print all options as such a file, and stop.", default=False),

@@ -2,6 +2,13 @@
 
 from typing import Any, ClassVar
 
+_MEMORY_IS_FULL = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Tell whether an error says that no memory was left; torch's allocators raise RuntimeError, told by its text."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_IS_FULL)
+
 
 class LowerboundError(Exception):
     """Base of all errors raised on purpose; the message says what, where, what was expected, what to do.
@@ -64,3 +71,10 @@ class OutOfResource(LowerboundError):
 
     exit_code = 5
     usual_fix = "free some of it, or ask for less, and try again"
+
+
+class ProcessLost(LowerboundError):
+    """Another process of the same training ended, or no longer answers (exit 6)."""
+
+    exit_code = 6
+    usual_fix = "go on from the last checkpoint: lowerbound resume RUN"

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -27,8 +27,12 @@ NEEDS_Y = (
 class Stateful:
     """A module with state that no gradient moves; a forward pass never changes it."""
 
-    def after_step(self, trace: Trace, batch: Batch) -> None:
-        """Change the state, once for each optimiser step, from that step's pass."""
+    def statistics(self, trace: Trace, batch: Batch) -> dict[str, Tensor]:
+        """Return what the state is to learn from a pass, as sums over its rows, so that parts of a batch add up."""
+        return {}
+
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
+        """Change the state, once for each optimiser step, from the statistics of that step's whole batch."""
         raise NotImplementedError
 
 

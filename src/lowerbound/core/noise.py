@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 import torch
+from torch import Tensor
 
 _MASK = (1 << 64) - 1
 
@@ -45,6 +46,18 @@ def reseed(*keys: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
+
+
+def states() -> list[Tensor]:
+    """Return where torch's default generators (the CPU's, and that of a GPU in use) are."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
+
+
+def go_back(to: list[Tensor]) -> None:
+    """Set torch's default generators to where they were."""
+    torch.set_rng_state(to[0])
+    if len(to) > 1:
+        torch.cuda.set_rng_state(to[1])
 
 
 @contextmanager

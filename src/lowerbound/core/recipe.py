@@ -41,6 +41,8 @@ class Training:
         optimizer: "adam", "adamw", "sgd" or "adamax".
         weight_decay: L2 penalty of the optimiser.
         clip: the largest norm of a player's gradient; None leaves gradients as they are.
+        micro_batch: examples of a step that are passed at a time; their gradients add up to that of the batch. None
+            passes all at once, and fewer where the memory is full.
         skip_above: a step in which a player's gradient has a larger norm than this, before it is clipped, is left out
             and counted; None leaves out none.
         ema: decay of an exponential moving average of the weights, such as 0.999 (less in the first steps), which is
@@ -59,6 +61,7 @@ class Training:
     lr_warmup: int = 0
     optimizer: OptimizerName = "adam"
     weight_decay: float = 0.0
+    micro_batch: int | None = None
     clip: float | None = None
     skip_above: float | None = None
     ema: float | None = None
@@ -75,11 +78,12 @@ class Training:
                 raise UsageError(f"there is no {name} {value!r}", expected=", ".join(known))
         counts = {"number of epochs": self.epochs, "batch size": self.batch_size, "patience": self.patience}
         counts |= {"warm-up of the learning rate": self.lr_warmup}
+        counts |= {"size of a micro-batch": self.micro_batch}
         for name, value in counts.items():
             if value is not None and not isinstance(value, int):
                 raise UsageError(f"the {name} cannot be {value}", expected="a whole number")
         positive = {"batch size": self.batch_size, "learning rate": self.lr, "clip": self.clip}
-        positive |= {"norm above which a step is left out": self.skip_above}
+        positive |= {"norm above which a step is left out": self.skip_above, "size of a micro-batch": self.micro_batch}
         for name, value in {**positive, "patience": self.patience}.items():
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"the {name} cannot be {value}", expected="a finite number above 0")

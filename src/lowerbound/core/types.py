@@ -40,6 +40,11 @@ class Batch:
         rest = {name: None if t is None else t.to(device) for name, t in vars(self).items() if name != "x"}
         return Batch(self.x.to(device), **rest)
 
+    def rows(self, index: slice) -> "Batch":
+        """Return some of the rows."""
+        rest = {name: None if t is None else t[index] for name, t in vars(self).items() if name != "x"}
+        return Batch(self.x[index], **rest)
+
     def mean(self, value: Float[Tensor, " B"]) -> Float[Tensor, ""]:
         """Average `value` over the rows, each times its weight where there are any.
 

@@ -1,5 +1,7 @@
 """The Normal likelihood whose variance is computed from the training residuals, not learned by gradient."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -51,15 +53,19 @@ class OptimalNormal(Family, Stateful):
         self.mean_square.copy_(variance.mean())
         return mean
 
-    def after_step(self, trace: Trace, batch: Batch) -> None:
-        """Move sigma^2 towards the mean squared error of the step's pass."""
+    def statistics(self, trace: Trace, batch: Batch) -> dict[str, Tensor]:
+        """Return the squared errors of all observed values, and their number, by weight."""
         square = (batch.x - trace.px.mean).square()  # [K, B, *event]
         weight = torch.ones_like(batch.x) if batch.mask is None else batch.mask.to(square)
         if batch.weight is not None:
             weight = weight * batch.weight.reshape(-1, *([1] * len(self.event_shape)))
         share = trace.log_share.softmax(0)[(..., *[None] * len(self.event_shape))]
-        error = (share * torch.where(weight > 0, square, 0.0) * weight).sum() / weight.sum()
-        known = torch.where(weight.sum() > 0, error, self.mean_square)  # a batch of no observed cells says nothing
+        return {"square": (share * torch.where(weight > 0, square, 0.0) * weight).sum(), "weight": weight.sum()}
+
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
+        """Move sigma^2 towards the mean squared error of the step."""
+        error = sums["square"] / sums["weight"]
+        known = torch.where(sums["weight"] > 0, error, self.mean_square)  # a batch of no observed cells says nothing
         self.mean_square.lerp_(known.to(self.mean_square), 1 - self.decay)
 
     def forward(self, params: Tensor) -> DiagonalNormal:

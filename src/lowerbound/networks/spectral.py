@@ -1,5 +1,7 @@
 """Spectral normalisation: weights divided by their largest singular value."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +9,6 @@ from torch.nn.utils import parametrize
 
 from ..core.model import Network, Stateful
 from ..core.record import recorded
-from ..core.types import Batch, Trace
 
 START_ITERATIONS = 100
 
@@ -88,7 +89,7 @@ class SpectralNorm(Network, Stateful):
         """Pass on to the network inside; biases are not normalised."""
         self.network.start_at(bias)
 
-    def after_step(self, trace: Trace, batch: Batch) -> None:
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
         """Let the singular vectors follow the weights."""
         for part in self.network.modules():
             if not isinstance(part, parametrize.ParametrizationList):

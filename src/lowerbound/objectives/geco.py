@@ -1,6 +1,7 @@
 """GECO: the smallest rate at which the distortion keeps below a tolerance."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -81,9 +82,15 @@ class GECO(Stateful, Objective):
         terms["penalized"] = terms["rate"] + PENALTY * batch.mean(above).clamp_min(0)
         return Outcome({"model": loss}, terms, trace)
 
-    def after_step(self, trace: Trace, batch: Batch) -> None:
+    def statistics(self, trace: Trace, batch: Batch) -> dict[str, Tensor]:
+        """Return the distortion and the number of observed values of all rows."""
+        rows = len(batch.x)
+        distortion = batch.mean(-trace.mean(trace.log_px)).detach()
+        return {"distortion": rows * distortion, "observed": rows * batch.mean(_observed(batch))}
+
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
         """Move the multiplier by the moving average of the constraint."""
-        distortion = _each(trace, batch)
+        distortion = sums["distortion"] / sums["observed"]
         constraint = distortion - self._allowed(distortion)
         self.first.copy_(torch.where(self.steps > 0, self.first, distortion))
         moved = torch.where(self.steps > 0, self.average.lerp(constraint.to(self.average), 1 - self.decay), constraint)

@@ -1,5 +1,7 @@
 """Lagging inference: early in training the encoder takes several steps for each step of the decoder."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -69,10 +71,15 @@ class Lagging(Stateful, Objective):
         terms["mi_estimate"] = mutual.mean(0)
         return Outcome(losses, terms, trace)
 
-    def after_step(self, trace: Trace, batch: Batch) -> None:
+    def statistics(self, trace: Trace, batch: Batch) -> dict[str, Tensor]:
+        """Return the mutual information of the rows, and their number."""
+        rows = trace.log_px.new_full((), len(batch.x))
+        return {"information": rows * batch.mean(information(trace.latents[0], shares(batch)).mean(0)), "rows": rows}
+
+    def after_step(self, sums: Mapping[str, Tensor]) -> None:
         """Add this step's mutual information, and at the end of a window judge whether it still rises."""
         self.steps.add_(1)
-        self.total.add_(batch.mean(information(trace.latents[0], shares(batch)).mean(0)))
+        self.total.add_(sums["information"] / sums["rows"])
         ends = self.steps % self.window == 0
         mean = self.total / self.window
         self.aggressive.mul_(torch.where(ends & (mean <= self.before), 0.0, 1.0))

@@ -18,8 +18,11 @@ from .checkpoint import checkpoints
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
 from .loop import Loop, Watcher
 from .plan import Kernels, Precision, check_asked, computing
+from .processes import ALONE, join
 from .run import Run, RunFolder, stoppable
 from .saving import SaveEvery
+
+PROCESS_TIMEOUT = 600.0  # seconds
 
 
 def pick_device(name: str) -> torch.device:
@@ -47,6 +50,7 @@ def fit(
     lr_schedule: LrSchedule | None = None,
     lr_warmup: int | None = None,
     optimizer: OptimizerName | None = None,
+    micro_batch: int | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
     skip_above: float | None = None,
@@ -57,6 +61,8 @@ def fit(
     device: str = "auto",
     precision: Precision = "auto",
     kernels: Kernels = "auto",
+    devices: int | None = None,
+    process_timeout: float = PROCESS_TIMEOUT,
     init: VAE | None = None,
     out: str | Path | None = None,
     save_every: str | None = None,
@@ -79,6 +85,8 @@ def fit(
             "step": a tenth after half of the training, a hundredth after three quarters.
         lr_warmup: steps over which the learning rate rises to its place in the schedule.
         optimizer: "adam", "adamw", "sgd" or "adamax".
+        micro_batch: examples of a step that are passed at a time, where the memory does not hold all; the gradient
+            stays that of the batch. Without it, pieces are made where the memory turns out to be full.
         weight_decay: the optimiser's L2 penalty.
         clip: the largest norm of a player's gradient.
         skip_above: leave out steps whose gradient has a larger norm; they are counted.
@@ -92,6 +100,9 @@ def fit(
             weights; otherwise "float32".
         kernels: "compiled" makes one graph of each pass by torch.compile, which takes half a minute; "auto" does so in
             long trainings of many steps where it can be done; otherwise "eager".
+        devices: processes that train together, each a part of every batch, on GPUs of their own where there are some.
+            Scripts are started by torchrun then, which says how many there are.
+        process_timeout: seconds that they wait for each other; then one that does not answer is held for lost.
         init: a trained model of the same shapes whose weights to start from (fine-tuning).
         out: run folder to create; None writes nothing.
         save_every: "500 steps", "2 epochs" or "10 minutes" between two checkpoints. Default: after an epoch, if half a
@@ -106,12 +117,13 @@ def fit(
         UsageError: if an option is out of range or `out` exists.
         DataError: if there are too few examples.
         Incompatible: if the weights of `init` do not fit.
+        ProcessLost: if another process of this training ended or does not answer.
         TrainingFailed: if a term is not finite; its `run` is the last good state, which is saved first.
     """
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "lr_schedule": lr_schedule, "lr_warmup": lr_warmup,
         "optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "skip_above": skip_above, "ema": ema,
-        "patience": patience, "augment": augment,
+        "patience": patience, "augment": augment, "micro_batch": micro_batch,
     }  # fmt: skip
     training = replace(recipe.training, **{k: v for k, v in given.items() if v is not None})
     if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
@@ -119,15 +131,17 @@ def fit(
     check_asked(precision, kernels)
     if len(data.train) < 2:
         raise DataError(f"{data.spec.name} has {len(data.train)} training examples", expected="at least 2")
-    place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
-    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init)
+    saving = None if save_every is None else SaveEvery.of(save_every)
+    processes = join(devices, device, process_timeout)
+    place = pick_device(device) if processes is ALONE else processes.device
+    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init, processes)
     loop.save_every = saving
-    folder = RunFolder(Path(out)) if out is not None else None
+    folder = RunFolder(Path(out)) if out is not None and processes.first else None
     run = _run(loop, folder, listeners, watchers, progress=progress)
     return _reported(run, data, loop) if report else run
 
 
-def _restore(loop: Loop, found: list[Path], talk: Listener) -> None:
+def _restore(loop: Loop, found: list[Path], talk: Listeners) -> None:
     """Go back to the newest checkpoint that is whole, and say which were not; without any, to the first step.
 
     Raises:
@@ -153,6 +167,8 @@ def _run(
     *,
     progress: bool,
 ) -> Run:
+    if not loop.processes.first:
+        listeners, watchers, progress = (), (), False
     heard: list[Listener] = [*listeners, *([Terminal()] if progress else [])]
     if folder is not None:
         heard += [MetricsFile(folder.path / "metrics.jsonl"), LogFile(folder.path / "log.txt")]
@@ -198,6 +214,15 @@ def _computed(machine: dict[str, Any], where: Path) -> tuple[Precision, Kernels,
     return precision, kernels, threads
 
 
+def _say_processes(loop: Loop, machine: dict[str, Any], talk: Listeners) -> None:
+    before, now = machine.get("processes", 1), loop.processes.size
+    if before != now:
+        talk.say(
+            f"warning: {before} process{'es' if before != 1 else ''} began this run, and {now} go on with it: it ends "
+            "as good, but not with the same weights bit by bit"
+        )
+
+
 def _ended_early(run: Path) -> bool:
     return read_json(run / "status.json").get("status") != "done"
 
@@ -208,6 +233,8 @@ def resume(
     *,
     epochs: int | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    process_timeout: float = PROCESS_TIMEOUT,
     save_every: str | None = None,
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
@@ -224,6 +251,8 @@ def resume(
         data: the data it was trained on.
         epochs: passes through the training data in all, those already done included; None: as many as were planned.
         device: "auto", "cpu", "cuda", ...
+        devices: processes that train together, as for `fit`; as many as before give the same weights.
+        process_timeout: seconds that they wait for each other.
         save_every: how often the state is saved, as for `fit`.
         progress: show progress on standard error.
         listeners: further listeners.
@@ -232,6 +261,7 @@ def resume(
     Raises:
         DataError: if the data have changed, or a finished run has no checkpoint.
         UsageError: if there is nothing left to do, or another process trains the run.
+        ProcessLost: if another process of this training ended or does not answer.
         CorruptArtifact: if a file of the run is damaged.
     """
     path = Path(run)
@@ -242,15 +272,19 @@ def resume(
     if not checkpoints(path / "checkpoints") and not _ended_early(path):
         raise DataError(f"{path} has no checkpoint to go on from", fix="train it again")
     training = recipe.training if epochs is None else replace(recipe.training, epochs=epochs)
-    place, saving = pick_device(device), None if save_every is None else SaveEvery.of(save_every)
-    folder = RunFolder.again(path)
+    saving = None if save_every is None else SaveEvery.of(save_every)
+    processes = join(devices, device, process_timeout)
+    place = pick_device(device) if processes is ALONE else processes.device
+    folder = RunFolder.again(path) if processes.first else None
     try:
         precision, kernels, threads = _computed(machine, path / "env.json")
-        loop = Loop(recipe.replace(training=training), data, int(machine["seed"]), place, precision, kernels)
+        seed, recipe = int(machine["seed"]), recipe.replace(training=training)
+        loop = Loop(recipe, data, seed, place, precision, kernels, processes=processes)
         loop.save_every = saving
         loop.plan = replace(loop.plan, threads=threads)
-        talk: Listener = Terminal() if progress else LogFile(path / "log.txt")
+        talk = Listeners([] if folder is None else [Terminal() if progress else LogFile(path / "log.txt")])
         _restore(loop, checkpoints(path / "checkpoints"), talk)
+        _say_processes(loop, machine, talk)
         # a run that was cut off after its last epoch still has its end to write, and perhaps its priors to fit
         if loop.epoch > training.epochs or (loop.epoch == training.epochs and not _ended_early(path)):
             raise UsageError(
@@ -258,7 +292,8 @@ def resume(
                 expected=f"--epochs above {loop.epoch}, the number in all",
             )
     except BaseException:
-        folder.release()
+        if folder is not None:
+            folder.release()
         raise
     done = _run(loop, folder, listeners, progress=progress)
     return _reported(done, data, loop) if report else done

@@ -27,10 +27,11 @@ from .checkpoint import State, load_checkpoint, save_checkpoint
 from .fit_prior import fit_prior
 from .log import Listeners
 from .plan import Kernels, Pass, Plan, Precision, choose, small_as_zero
+from .processes import ALONE, Processes, check_divisible
 from .run import Run, RunFolder, Status, Stop, environment
 from .saving import Passed, SaveEvery
 from .snapshots import Snapshots
-from .update import Cast, Guard, make_optimizers, set_lr, update
+from .update import Cast, Guard, Pieces, make_optimizers, set_lr, update
 
 Watcher: TypeAlias = Callable[[VAE, int], None]
 """Is shown the model, in evaluation mode, and the number of epochs done."""
@@ -116,8 +117,10 @@ class Loop:
         precision: Precision = "auto",
         kernels: Kernels = "auto",
         init: VAE | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
+        self.processes = processes
         self.about_data = {
             "origin": data.origin,
             "fingerprint": fingerprint(data),
@@ -152,6 +155,12 @@ class Loop:
         self._start_from_examples(objective)
         self.model: VAE = model.to(device)
         self.objective: Objective = objective.to(device)
+        if processes.size > 1:
+            check_divisible(self.objective, "among processes")
+            processes.same(self.model, self.objective)
+        self.pieces = Pieces(self.training.micro_batch, divides=not self.objective.couples_batch)
+        if self.training.micro_batch is not None:
+            check_divisible(self.objective, "into micro-batches")
         self.average = moving_average(self.model, self.training.ema)
         self.cast = Cast.of(self.objective, self.model)
         self.optimizers = make_optimizers(self.cast.players, self.training)
@@ -159,14 +168,17 @@ class Loop:
         self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
         steps, rows = self.training.epochs * self.steps_per_epoch, min(self.training.batch_size, len(self.train))
         asked = precision, kernels
-        self.plan: Plan = choose(self.model, self.objective, self.train, steps, rows, asked)
-        self.compute = Pass(self.plan.kernels, rows)
+        self.plan: Plan = processes.from_first(
+            lambda: choose(self.model, self.objective, self.train, steps, rows, asked)
+        )
+        self.compute = Pass(self.plan.kernels, self._rows_of_a_pass())
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.skip = 0  # steps of the next epoch that were taken before a restart
         self.sums: dict[str, Tensor] = {}  # of the terms of the epoch so far
         self.total: Tensor | float = 0
         self.best, self.history = Best(), []
         self.again = False  # True for a run that goes on
+        self.signal: int | None = None  # that ends the training
         self.fine_tuned = init is not None
         self.save_every: SaveEvery | None = None
         self._saved_at = Passed(0, 0, time.monotonic())
@@ -207,7 +219,7 @@ class Loop:
         try:
             self._announce()
             self._epochs(stop)
-            status = "done" if stop.signal is None else "stopped"
+            status = "done" if self.signal is None else "stopped"
             self._finish(status)
         except TrainingFailed as error:
             self._finish("failed", error=str(error))
@@ -221,7 +233,7 @@ class Loop:
                 if self.folder is not None:
                     self.folder.status("failed", epoch=self.epoch, step=self.step, error=repr(error))
             raise
-        return self._run(status, 0 if stop.signal is None else 128 + stop.signal)
+        return self._run(status, 0 if self.signal is None else 128 + self.signal)
 
     def _run(self, status: Status, exit_code: int) -> Run:
         path = self.folder.path if self.folder else None
@@ -236,6 +248,7 @@ class Loop:
             "device": str(self.device), "precision": self.plan.precision, "kernels": self.plan.kernels,
             "parameters": count,
             "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
+            "processes": self.processes.size,
         }  # fmt: skip
         if self.folder is not None:
             self._describe(self.folder)
@@ -270,15 +283,19 @@ class Loop:
         self.plan = replace(self.plan, kernels="eager")
         self.log.say("a pass cannot be compiled here: training goes on without")
         if self.folder is not None:
-            self.folder.environment({**environment(self.seed, self.device), **self.plan.to_json()})
+            self.folder.environment(self._machine())
+
+    def _machine(self) -> dict[str, Any]:
+        """Return what env.json says."""
+        how = {**self.plan.to_json(), "processes": self.processes.size}
+        return {**environment(self.seed, self.device), **how}
 
     def _describe(self, folder: RunFolder) -> None:
         """Write what is known before the first step; from then on, the run says `running` and can be taken up."""
         if self.again:
             folder.describe_again(self.recipe)
         else:
-            machine = {**environment(self.seed, self.device), **self.plan.to_json()}
-            folder.describe(self.recipe, self.train.spec, self.about_data, machine)
+            folder.describe(self.recipe, self.train.spec, self.about_data, self._machine())
             if self.fine_tuned:  # these weights could not be made anew
                 self._checkpoint()
         folder.status("running", epoch=self.epoch, step=self.step)
@@ -293,7 +310,7 @@ class Loop:
             sums = self._epoch(stop)
             self._check()
             self.seconds += time.perf_counter() - started
-            if stop.signal is not None and self.step < self.epoch * self.steps_per_epoch:
+            if self.signal is not None and self.step < self.epoch * self.steps_per_epoch:
                 break
             self._report("train", sums)
             self._say_left_out()
@@ -302,9 +319,10 @@ class Loop:
                 self._report("valid", scores)
             self._remember(scores)
             self._show()
-            if stop.signal is not None or self._out_of_patience():
+            due = self._agreed(stop, due=self._due(EPOCH_SECONDS))
+            if self.signal is not None or self._out_of_patience():
                 break
-            if self._due(EPOCH_SECONDS):
+            if due:
                 self._checkpoint()
 
     def _due(self, seconds: float) -> bool:
@@ -359,30 +377,64 @@ class Loop:
                 self._say_scales(outcome)
             self.total = self.total + _add(self.sums, outcome.terms, weight)
             self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
-            if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
+            looks = self.device.type == "cpu" or self.step % GUARD_EVERY == 0
+            if looks:
                 self._check()
-            if stop.signal is not None:
-                break
-            if i + 1 < self.steps_per_epoch and self._due(STEP_SECONDS):
+            last = i + 1 == self.steps_per_epoch
+            if (looks or last or self.processes.size == 1) and self._agreed(
+                stop, due=not last and self._due(STEP_SECONDS)
+            ):
                 self._check()
                 self._checkpoint()
-        return {name: float(value) / float(self.total) for name, value in self.sums.items()}
+            if self.signal is not None:
+                break
+        sums, total = self.processes.add(self.sums, self.total)
+        return {name: float(value) / float(total) for name, value in sums.items()}
+
+    def _agreed(self, stop: Stop, *, due: bool) -> bool:
+        """Tell whether a checkpoint is due, as the first process sees it; a signal to one process is one to all."""
+        signal, saves = self.processes.agree(stop.signal or 0, int(due and self.processes.first))
+        self.signal = signal or None
+        return bool(saves) and not signal
 
     def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
-        reseed(Stream.TRAINING, self.seed, self.step)
+        """Take this process's part in a step; returns the outcome, and the weights of the rows it is of."""
+        index, counting = self.processes.part(index)
+        reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())
         set_lr(self.optimizers, self._lr())
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.plan.precision == "bf16" else None
         step = torch.tensor(float(self.step), device=self.device)
         batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
         given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip
         with small_as_zero():
-            outcome = update(*given, self.compute, self.cast)
+            outcome = update(*given, self.compute, self.cast, self.pieces, self.processes, counting)
+        if self.pieces.rows != self.training.micro_batch:
+            self._cut_finer()
         if self.plan.kernels != self.compute.kernels:
             self._fell_back()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
-        return outcome, batch.weight
+        return outcome, batch.weight if counting else torch.zeros(len(index), device=self.device)
+
+    def _rows_of_a_pass(self) -> int:
+        """Return the usual number of rows of a pass through the model in this process."""
+        usual = torch.arange(min(self.training.batch_size, len(self.train)))
+        mine = len(self.processes.part(usual)[0])
+        return mine if self.pieces.rows is None else min(mine, self.pieces.rows)
+
+    def _take_pieces(self, rows: int | None) -> None:
+        self.training, self.pieces.rows = replace(self.training, micro_batch=rows), rows
+        self.compute.rows = self._rows_of_a_pass()
+
+    def _cut_finer(self) -> None:
+        """Note that a batch did not fit into memory, and that its pieces are smaller from now on."""
+        self._take_pieces(self.pieces.rows)
+        self.log.event("micro_batch", epoch=self.epoch, step=self.step, rows=self.pieces.rows)
+        self.log.say(
+            f"the memory is full: from step {self.step:,} on, batches are passed in pieces of {self.pieces.rows} rows; "
+            "the gradient stays that of the whole batch"
+        )
 
     def _lr(self) -> float:
         done, how = self.step / max(1, self.training.epochs * self.steps_per_epoch), self.training
@@ -431,9 +483,14 @@ class Loop:
         """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
         sums, total = {}, 0
         step = torch.tensor(float(self.step), device=self.device)
-        with inference(self.kept), seeded(Stream.VALIDATION, self.seed):
-            for batch in self.valid.blocks(EVAL_ROWS):
-                total = total + _add(sums, self.objective(self.kept, batch, step).terms, batch.weight)
+        size, rank = self.processes.size, self.processes.rank
+        with inference(self.kept):
+            for i, start in enumerate(range(0, len(self.valid), EVAL_ROWS)):
+                if i % size == rank:  # the noise of a block is its own, whichever process scores it
+                    with seeded(Stream.VALIDATION, self.seed, i):
+                        batch = self.valid.batch(slice(start, start + EVAL_ROWS))
+                        total = total + _add(sums, self.objective(self.kept, batch, step).terms, batch.weight)
+        sums, total = self.processes.add(sums, total)
         return {name: float(value) / float(total) for name, value in sums.items()}
 
     def _report(self, split: str, terms: Mapping[str, float]) -> None:
@@ -476,14 +533,16 @@ class Loop:
         done = state.progress
         self.again = True
         self.epoch, self.step, self.seconds = int(done["epoch"]), int(done["step"]), float(done["seconds"])
+        self._take_pieces(done.get("micro_batch"))  # older checkpoints have none
         if done["best"] is not None:
             weights = {name: t.to(self.device) for name, t in state.best.items()}
             self.best = Best(float(done["best"]), int(done["best_epoch"]), weights)
         self.skip = self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
         if self.skip < self.steps_per_epoch and self.epoch:  # stopped inside an epoch, which is then taken up again
             self.epoch -= 1
-            self.sums = {name: _wide(value, self.device) for name, value in done["sums"].items()}
-            self.total = _wide(done["total"], self.device)
+            share = float(self.processes.first)  # sums of all processes are the first one's from here on
+            self.sums = {name: _wide(share * value, self.device) for name, value in done["sums"].items()}
+            self.total = _wide(share * done["total"], self.device)
             self.guard.left_out.fill_(int(done["left_out"]))
         else:
             self.skip = 0
@@ -499,18 +558,21 @@ class Loop:
 
     def _checkpoint(self) -> None:
         """Save the state of training, and the best weights so far as the model."""
+        inside = self.step % self.steps_per_epoch != 0
+        sums, total = self.processes.add(self.sums, self.total) if inside else (self.sums, self.total)
+        self._saved_at = self._passed()
         if self.folder is None:
             return
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
         progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
-        progress |= {"sums": {name: float(value) for name, value in self.sums.items()}, "total": float(self.total)}
-        progress["left_out"] = int(self.guard.left_out)
+        progress |= {"sums": {name: float(value) for name, value in sums.items()}, "total": float(total)}
+        progress |= {"left_out": int(self.guard.left_out), "micro_batch": self.pieces.rows}
         state = State(self.model, self.objective, self.optimizers, progress, self.average, self.best.weights)
         self._save_model()
         path = save_checkpoint(self.folder.path / "checkpoints", state)
         self.folder.status("running", epoch=self.epoch, step=self.step)
         self.log.event("checkpoint", epoch=self.epoch, step=self.step, path=path.name)
-        self._saved_at = self._passed()
+        self._saved_at = self._passed()  # counted from when it is written
 
     def _passed(self) -> Passed:
         return Passed(self.step, self.step // self.steps_per_epoch, time.monotonic())

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, memory_is_full
 from ..core.model import VAE, Stateful
 from ..core.noise import Stream, seeded
 from ..core.objective import Objective, Outcome, first_step
@@ -150,6 +150,8 @@ class Pass:
         try:
             losses, terms = self.compiled(objective, model, batch, step)
         except RuntimeError as error:  # no compiler after all, or a part that cannot be compiled
+            if memory_is_full(error):
+                raise
             _log.info("training goes on without compiling: %s", str(error).splitlines()[0])
             self.compiled = None
             return objective(model, batch, step)

@@ -91,6 +91,12 @@ class RunFolder:
         self._take()
 
     @classmethod
+    def check_free(cls, path: Path) -> None:
+        """Raise UsageError if there is something already."""
+        if path.exists():
+            raise UsageError(f"{path} exists already", fix="choose another --out: a run is never overwritten")
+
+    @classmethod
     def again(cls, path: Path) -> "RunFolder":
         """Return the folder of a run that is to go on, rid of what a killed process left half written.
 

@@ -1,6 +1,6 @@
 """One optimiser step for any number of players."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
 
+from ..core.errors import memory_is_full
 from ..core.model import VAE, Scale, Stateful
+from ..core.noise import go_back, states
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Training
 from ..core.types import Batch
+from .processes import ALONE, Processes
 
 SCALE_LR = 0.03
 Compute: TypeAlias = Callable[[Objective, VAE, Batch, Tensor], Outcome]
@@ -100,6 +103,36 @@ class Cast:
         return cls(objective.players(model), tuple(stateful))
 
 
+class Pieces:
+    """Into how many rows at a time a batch is cut, so that a step fits into memory; the gradient stays the batch's.
+
+    Args:
+        rows: of a piece at most; None for whole batches.
+        divides: False if the objective needs all rows at once.
+    """
+
+    def __init__(self, rows: int | None = None, *, divides: bool = True) -> None:
+        self.rows, self.divides = rows, divides
+
+    def of(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        """Yield the pieces of a batch, and each one's share of the rows."""
+        count = len(batch.x)
+        if self.rows is None or self.rows >= count:
+            yield batch, 1.0
+            return
+        for start in range(0, count, self.rows):
+            piece = batch.rows(slice(start, start + self.rows))
+            yield piece, len(piece.x) / count
+
+    def halve(self, rows: int) -> bool:
+        """Cut a batch of so many rows finer than before; returns False if that cannot be."""
+        now = min(rows, self.rows or rows)
+        if now < 2 or not self.divides:
+            return False
+        self.rows = (now + 1) // 2
+        return True
+
+
 def update(
     objective: Objective,
     model: VAE,
@@ -112,39 +145,105 @@ def update(
     skip_above: float | None = None,
     compute: Compute | None = None,
     cast: Cast | None = None,
+    pieces: Pieces | None = None,
+    processes: Processes = ALONE,
+    counting: int | None = None,
 ) -> Outcome:
     """Take one step: all backward passes, then all optimiser steps, then `after_step` of every `Stateful` module.
 
     `inputs=` restricts each backward pass to its player's parameters, so no gradient can leak to another player.
     A player without a loss does not move. If a loss, a term or a gradient is not finite, no weight changes, now or
     later; if the norm of a gradient is above `skip_above`, none changes in this step. `compute` may stand for calling
-    the objective, as compiled kernels do; `Stateful` modules need the trace that they do not keep.
+    the objective, as compiled kernels do; `Stateful` modules need the trace that they do not keep. `batch` may be one
+    process's part of a larger one, of whose rows `counting` count (default: all); where the memory is full, the passes
+    are made anew in smaller `pieces`.
     """
     cast = Cast.of(objective, model) if cast is None else cast
     players = cast.players
-    for optimizer in optimizers.values():
-        optimizer.zero_grad(set_to_none=True)
-    with autocast if autocast is not None else torch.autocast(batch.x.device.type, enabled=False):
-        outcome = objective(model, batch, step) if compute is None else compute(objective, model, batch, step)
-    for i, (name, loss) in enumerate(outcome.losses.items()):
-        loss.backward(inputs=players[name], retain_graph=i + 1 < len(outcome.losses))
-    measured = clip is not None or skip_above is not None
-    norms = {name: _clip(p, clip) if measured else _sum(p) for name, p in players.items()}
+
+    def call(piece: Batch) -> Outcome:
+        with autocast if autocast is not None else torch.autocast(batch.x.device.type, enabled=False):
+            return objective(model, piece, step) if compute is None else compute(objective, model, piece, step)
+
+    outcome, sums = _passes(call, cast, optimizers, batch, Pieces() if pieces is None else pieces)
     resting = step.new_zeros(())  # a player that does not move keeps its place among the watched numbers
     watched = {**outcome.terms, **{f"loss of {n}": outcome.losses.get(n, resting) for n in players}}
-    watched |= {f"gradient of {n}": v for n, v in norms.items()}
-    skip = guard.watch(watched, step)
+    if processes.size > 1:
+        watched, sums = _together(processes, cast, len(batch.x) if counting is None else counting, watched, sums)
+    measured = clip is not None or skip_above is not None
+    norms = {name: _clip(p, clip) if measured else _sum(p) for name, p in players.items()}
+    skip = guard.watch(watched | {f"gradient of {n}": v for n, v in norms.items()}, step)
     if skip_above is not None:
         large = torch.stack(list(norms.values())).max() > skip_above
         guard.left_out += large
         skip = torch.maximum(skip, large.float())
     for name in outcome.losses:
         _step_unless(optimizers[name], skip)
-    if cast.stateful and outcome.trace is not None and not bool(skip):
+    if cast.stateful and not bool(skip):
         with torch.no_grad():
-            for module in cast.stateful:
-                module.after_step(outcome.trace, batch)
+            for i, module in enumerate(cast.stateful):
+                module.after_step({name: value for (of, name), value in sums.items() if of == i})
     return outcome
+
+
+_Sums: TypeAlias = dict[tuple[int, str], Tensor]  # of each stateful module by its number
+
+
+def _passes(
+    call: Callable[[Batch], Outcome],
+    cast: Cast,
+    optimizers: Mapping[str, Optimizer],
+    batch: Batch,
+    pieces: Pieces,
+) -> tuple[Outcome, _Sums]:
+    """Add up the gradients of a batch's pieces, smaller ones where the memory is full, and what modules learn."""
+    before = states()
+    while True:
+        for optimizer in optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        try:
+            return _joined([_backward(call(piece), piece, share, cast) for piece, share in pieces.of(batch)])
+        except (MemoryError, RuntimeError) as error:
+            if not memory_is_full(error) or not pieces.halve(len(batch.x)):
+                raise
+        go_back(before)
+
+
+def _backward(outcome: Outcome, piece: Batch, share: float, cast: Cast) -> tuple[Outcome, _Sums, float]:
+    """Add the gradients of a piece's losses, times its share of the batch; return what is left of its pass."""
+    for i, (name, loss) in enumerate(outcome.losses.items()):
+        part = loss if share == 1 else share * loss
+        part.backward(inputs=cast.players[name], retain_graph=i + 1 < len(outcome.losses))
+    sums: _Sums = {}
+    if cast.stateful and outcome.trace is not None:
+        with torch.no_grad():
+            for i, module in enumerate(cast.stateful):
+                sums |= {(i, name): value for name, value in module.statistics(outcome.trace, piece).items()}
+    if share < 1:  # the graph of a piece is not to outlive it
+        terms = {name: term.detach() for name, term in outcome.terms.items()}
+        outcome = Outcome({name: loss.detach() for name, loss in outcome.losses.items()}, terms, None)
+    return outcome, sums, share
+
+
+def _joined(parts: list[tuple[Outcome, _Sums, float]]) -> tuple[Outcome, _Sums]:
+    """Return what one pass of the whole batch would have given, but for the trace of more than one."""
+    first, sums, _ = parts[0]
+    if len(parts) == 1:
+        return first, sums
+    losses = {n: torch.stack([share * o.losses[n] for o, _, share in parts]).sum() for n in first.losses}
+    terms = {n: torch.cat([o.terms[n] for o, _, _ in parts]) for n in first.terms}
+    added = {key: torch.stack([one[key] for _, one, _ in parts]).sum(0) for key in sums}
+    return Outcome(losses, terms, None), added
+
+
+def _together(
+    processes: Processes, cast: Cast, rows: int, watched: Mapping[str, Tensor], sums: _Sums
+) -> tuple[dict[str, Tensor], _Sums]:
+    """Average the gradients over the rows of all processes, and add up the numbers, in one exchange."""
+    parameters = list({id(p): p for group in cast.players.values() for p in group}.values())
+    numbers = [value.detach().float().sum() for value in watched.values()]
+    added = processes.average(parameters, rows, [*numbers, *(value.detach() for value in sums.values())])
+    return dict(zip(watched, added, strict=False)), dict(zip(sums, added[len(numbers) :], strict=True))
 
 
 def _clip(parameters: list[nn.Parameter], limit: float | None) -> Tensor:
