@@ -21,7 +21,7 @@ def to_launch(devices: int | None, max_restarts: int) -> bool:
         return False
     if max_restarts and devices is None:
         raise UsageError("--max-restarts is for trainings in processes of their own", fix="add --devices 1 or more")
-    return devices is not None and (devices > 1 or max_restarts > 0)
+    return devices is not None and (devices != 1 or max_restarts != 0)
 
 
 def in_processes(words: list[str], run: Path, chosen: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
 
-from ..core.errors import memory_is_full
+from ..core.errors import OutOfResource, memory_is_full
 from ..core.model import VAE, Scale, Stateful
 from ..core.noise import go_back, states
 from ..core.objective import Objective, Outcome
@@ -124,13 +124,21 @@ class Pieces:
             piece = batch.rows(slice(start, start + self.rows))
             yield piece, len(piece.x) / count
 
-    def halve(self, rows: int) -> bool:
-        """Cut a batch of so many rows finer than before; returns False if that cannot be."""
+    def halve(self, rows: int) -> None:
+        """Cut a batch of so many rows finer than before.
+
+        Raises:
+            OutOfResource: if that cannot be.
+        """
         now = min(rows, self.rows or rows)
-        if now < 2 or not self.divides:
-            return False
+        if not self.divides:
+            raise OutOfResource(
+                f"the memory does not hold a step on {rows} examples, and the objective needs them together",
+                fix="use a smaller --batch-size or a smaller model",
+            )
+        if now < 2:
+            raise OutOfResource("the memory does not hold a step on one example", fix="use a smaller model")
         self.rows = (now + 1) // 2
-        return True
 
 
 def update(
@@ -204,8 +212,9 @@ def _passes(
         try:
             return _joined([_backward(call(piece), piece, share, cast) for piece, share in pieces.of(batch)])
         except (MemoryError, RuntimeError) as error:
-            if not memory_is_full(error) or not pieces.halve(len(batch.x)):
+            if not memory_is_full(error):
                 raise
+            pieces.halve(len(batch.x))
         go_back(before)
 
 
