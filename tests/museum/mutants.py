@@ -548,7 +548,8 @@ TRAINING = (
         "noise from a generator that is seeded once and not restored: reported in several public libraries",
         "train/loop.py",
         "        reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
-        "        if not self.step:\n            reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
+        "        if not self.step:\n"
+        "            reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(
