@@ -4,8 +4,9 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,7 +27,7 @@ from ..ship.save import save
 from .checkpoint import State, load_checkpoint, save_checkpoint
 from .fit_prior import fit_prior
 from .log import Listeners
-from .plan import Kernels, Pass, Plan, Precision, choose, small_as_zero
+from .plan import Kernels, Pass, Plan, Precision, choose, low_precision, small_as_zero
 from .processes import ALONE, Processes, check_divisible
 from .run import Run, RunFolder, Status, Stop, environment
 from .saving import Passed, SaveEvery
@@ -402,10 +403,10 @@ class Loop:
         index, counting = self.processes.part(index)
         reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())
         set_lr(self.optimizers, self._lr())
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.plan.precision == "bf16" else None
+        precision = partial(low_precision, self.device) if self.plan.precision == "bf16" else nullcontext
         step = torch.tensor(float(self.step), device=self.device)
         batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
-        given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip
+        given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, precision, skip
         with small_as_zero():
             outcome = update(*given, self.compute, self.cast, self.pieces, self.processes, counting)
         if self.pieces.rows != self.training.micro_batch:

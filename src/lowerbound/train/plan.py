@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -17,6 +17,7 @@ from ..core.noise import Stream, seeded
 from ..core.objective import Objective, Outcome, first_step
 from ..core.types import Batch
 from ..data.dataset import Dataset
+from ..networks.products import ConvolutionsAsProducts
 
 Precision: TypeAlias = Literal["auto", "float32", "bf16"]
 Kernels: TypeAlias = Literal["auto", "eager", "compiled"]
@@ -108,6 +109,14 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device)[0] >= 8
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+@contextmanager
+def low_precision(device: torch.device) -> Iterator[None]:
+    """Compute networks in bfloat16 inside; on a processor, convolutions as the matrix products that gain from it."""
+    convolutions = ConvolutionsAsProducts() if device.type == "cpu" else nullcontext()
+    with convolutions, torch.autocast(device.type, torch.bfloat16):
+        yield
 
 
 def can_compile(model: VAE, objective: Objective) -> bool:

@@ -1,6 +1,7 @@
 """One optimiser step for any number of players."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -149,7 +150,7 @@ def update(
     step: Tensor,
     guard: Guard,
     clip: float | None = None,
-    autocast: Any = None,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     skip_above: float | None = None,
     compute: Compute | None = None,
     cast: Cast | None = None,
@@ -162,15 +163,15 @@ def update(
     `inputs=` restricts each backward pass to its player's parameters, so no gradient can leak to another player.
     A player without a loss does not move. If a loss, a term or a gradient is not finite, no weight changes, now or
     later; if the norm of a gradient is above `skip_above`, none changes in this step. `compute` may stand for calling
-    the objective, as compiled kernels do; `Stateful` modules need the trace that they do not keep. `batch` may be one
-    process's part of a larger one, of whose rows `counting` count (default: all); where the memory is full, the passes
-    are made anew in smaller `pieces`.
+    the objective, as compiled kernels do; `Stateful` modules need the trace that they do not keep. Passes are made
+    within `precision`, and in smaller `pieces` where the memory is full. `batch` may be one process's part of a larger
+    one, of whose rows `counting` count (default: all).
     """
     cast = Cast.of(objective, model) if cast is None else cast
     players = cast.players
 
     def call(piece: Batch) -> Outcome:
-        with autocast if autocast is not None else torch.autocast(batch.x.device.type, enabled=False):
+        with precision():
             return objective(model, piece, step) if compute is None else compute(objective, model, piece, step)
 
     outcome, sums = _passes(call, cast, optimizers, batch, Pieces() if pieces is None else pieces)
