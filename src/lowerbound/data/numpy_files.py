@@ -77,6 +77,16 @@ def read_npy(path: Path) -> np.ndarray:
         DataError: if the file cannot be read, is no .npy file, is longer or shorter than its header says, or holds
             anything but real numbers.
     """
+    array = map_npy(path)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """Map the numbers `[...]` of a .npy file into memory, copy on write, in the file's own byte order.
+
+    Raises:
+        DataError: as `read_npy` does.
+    """
     name, where = path.name, str(path)
     try:
         with path.open("rb") as stream:
@@ -86,10 +96,9 @@ def read_npy(path: Path) -> np.ndarray:
         _check_length(header, size - header.length, name, where)
         if not header.nbytes:  # nothing to map
             return np.zeros(header.shape, header.dtype.newbyteorder("="))
-        array = np.memmap(path, header.dtype, "c", header.length, header.shape, header.order)
+        return np.memmap(path, header.dtype, "c", header.length, header.shape, header.order)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
-    return array.astype(header.dtype.newbyteorder("="), copy=False)
 
 
 def _header(head: bytes, what: str, where: str) -> _Header:

@@ -175,13 +175,18 @@ def places_in(classes: tuple[str, ...], labels: Sequence[str], name: str) -> Ten
     return torch.tensor([place[label] for label in labels])
 
 
+def stem_of(path: Path) -> str:
+    """Return what data at a path are called."""
+    return path.resolve().name.split(".")[0] or path.resolve().name
+
+
 def find(path: Path, reading: Reading) -> Found | Table:
     """Read what lies at `path`, a file or a folder.
 
     Raises:
         DataError: if it is nothing that can be read.
     """
-    name = path.resolve().name.split(".")[0] or path.resolve().name
+    name = stem_of(path)
     if path.is_dir():
         return _folder(path, name, reading)
     low = path.name.lower()

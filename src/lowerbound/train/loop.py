@@ -4,8 +4,9 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,10 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
 from ..core.model import VAE, Group, Starting, inference
-from ..core.noise import Stream, generator, kept_generators, reseed, seeded
+from ..core.noise import Stream, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
+from ..data.ahead import ahead
 from ..data.augment import Augment
 from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
@@ -132,7 +134,7 @@ class Loop:
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
         if self.training.augment:
             self.train = self._augmenting(self.train)
-        self.valid = data.valid.matching(recipe.spec).to(device)
+        self.valid = data.valid.matching(recipe.spec).at_hand().to(device)
         model, objective = recipe.build(seed)
         if self.train.spec.binarize != recipe.spec.binarize:
             raise UsageError(
@@ -176,7 +178,7 @@ class Loop:
         sums: list[Tensor] = []
         # grey values: their mean is the mean of all binarisations
         raw = replace(self.train, resample=False, augment=None)
-        for batch in raw.blocks(10_000):
+        for batch in raw.start_rows(self.seed):
             mask = torch.ones_like(batch.x) if batch.mask is None else batch.mask
             values, known = (t.double() for t in model.decoder.family.observations(batch.x, mask))
             parts = [known.sum(0), (known * values).sum(0), (known * values.square()).sum(0)]
@@ -190,9 +192,9 @@ class Loop:
         """Give the parts that start from training examples as many as they want."""
         rows = replace(self.train, augment=None)
         for i, module in enumerate(m for m in root.modules() if isinstance(m, Starting)):
-            order = torch.randperm(len(rows), generator=generator(Stream.WEIGHTS, self.seed, i + 1))
+            some = rows.some(module.wants, self.seed, i + 1)
             with seeded(Stream.WEIGHTS, self.seed, i + 1), torch.no_grad():
-                module.start_from(rows.batch(order[: module.wants].to(self.device)).to(torch.device("cpu")))
+                module.start_from(rows.batch(some.to(self.device)).to(torch.device("cpu")))
 
     def _augmenting(self, rows: Dataset) -> Dataset:
         if rows.spec.kind != "image":
@@ -344,36 +346,33 @@ class Loop:
 
     def _epoch(self, stop: Stop) -> dict[str, float]:
         """Take one epoch's steps and return the mean of each term over its examples."""
-        order = torch.randperm(len(self.train), generator=generator(Stream.ORDER, self.seed, self.epoch)).to(
-            self.device
-        )
         self.model.train()
         skip, self.skip = self.skip, 0
         if not skip:
             self.sums, self.total = {}, 0
-        for i, index in enumerate(order.split(self.training.batch_size)):
-            if i < skip:
-                continue
-            outcome, weight = self._step(index)
-            if self.step == 1:
-                self._say_scales(outcome)
-            self.total = self.total + _add(self.sums, outcome.terms, weight)
-            self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
-            if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
-                self._check()
-            if stop.signal is not None:
-                break
-            if i + 1 < self.steps_per_epoch and self._due(STEP_SECONDS):
-                self._check()
-                self._checkpoint()
+        batches = islice(self.train.batches(self.seed, self.epoch, self.training.batch_size), skip, None)
+        with closing(ahead(self.train, batches)) as ready:
+            for i, (rows, index) in enumerate(ready, skip):
+                outcome, weight = self._step(rows, index)
+                if self.step == 1:
+                    self._say_scales(outcome)
+                self.total = self.total + _add(self.sums, outcome.terms, weight)
+                self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
+                if self.device.type == "cpu" or self.step % GUARD_EVERY == 0:
+                    self._check()
+                if stop.signal is not None:
+                    break
+                if i + 1 < self.steps_per_epoch and self._due(STEP_SECONDS):
+                    self._check()
+                    self._checkpoint()
         return {name: float(value) / float(self.total) for name, value in self.sums.items()}
 
-    def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
+    def _step(self, rows: Dataset, index: Tensor | slice) -> tuple[Outcome, Tensor | None]:
         reseed(Stream.TRAINING, self.seed, self.step)
         set_lr(self.optimizers, self._lr())
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.plan.precision == "bf16" else None
         step = torch.tensor(float(self.step), device=self.device)
-        batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
+        batch, clip, skip = rows.batch(index), self.training.clip, self.training.skip_above
         given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, autocast, skip
         with small_as_zero():
             outcome = update(*given, self.compute, self.cast)
@@ -432,7 +431,7 @@ class Loop:
         sums, total = {}, 0
         step = torch.tensor(float(self.step), device=self.device)
         with inference(self.kept), seeded(Stream.VALIDATION, self.seed):
-            for batch in self.valid.blocks(EVAL_ROWS):
+            for batch in self.valid.blocks(self.valid.most_rows(EVAL_ROWS)):
                 total = total + _add(sums, self.objective(self.kept, batch, step).terms, batch.weight)
         return {name: float(value) / float(total) for name, value in sums.items()}
 
