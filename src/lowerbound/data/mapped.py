@@ -1,6 +1,7 @@
 """Rows on disk to data: which are mapped, what is found in one pass over them, and their split by blocks."""
 
 import os
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,13 +13,16 @@ from torch import Tensor
 from ..core.distribution import Support
 from ..core.errors import DataError, UsageError
 from ..core.spec import Binarize, DataSpec, Form, Kind, Layout
+from .arrays import labels_of
 from .checks import LARGE, refuse_large, refuse_signs
 from .dataset import Data, Dataset, SplitName
+from .images import decoded_bytes, has_images, is_image
 from .numpy_files import map_npy
-from .sources import Reading, stem_of
+from .sources import Reading, places_in, stem_of
 from .splits import Fractions, plan_splits
 from .stored import Source, Spans, Stored
 from .stored_arrays import npy_rows
+from .stored_images import picture_rows
 from .survey import Survey, survey
 
 Memory: TypeAlias = Literal["auto", "hold", "map"]
@@ -84,15 +88,38 @@ def find_mapped(path: Path, reading: Reading, memory: Memory, *, paired: bool) -
     if memory == "hold":
         return None
     made = None
-    if path.name.lower().endswith(".npy") and path.is_file() and map_npy(path).ndim > 2:
+    if _holds_images(path) and not paired:
+        if is_mapped(memory, decoded_bytes(path, reading.size)):
+            return _mapped_images(path, reading)
+    elif path.name.lower().endswith(".npy") and path.is_file() and map_npy(path).ndim > 2:
         source, kind, layout = npy_rows(path)
         made = Mapped(stem_of(path), source, "arrays", kind, layout)
     if made is not None and not paired and is_mapped(memory, made.source.shape[0] * made.source.row_bytes):
         return made
     if memory == "map":
-        what = "rows that are paired with others" if paired else path.name
-        raise UsageError(f"{what} cannot stay on disk", expected="images in a .npy file", fix="drop --memory map")
+        raise UsageError(
+            f"{'rows that are paired with others' if paired else path.name} cannot stay on disk",
+            expected="images, as files or in a .npy file",
+            fix="drop --memory map",
+        )
     return None
+
+
+def _holds_images(path: Path) -> bool:
+    """Tell whether `find` would read image files here."""
+    if not path.is_dir():
+        return is_image(path)
+    names = [p.name.lower() for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
+    return has_images(path) and not any("idx" in name and not is_image(Path(name)) for name in names)
+
+
+def _mapped_images(path: Path, reading: Reading) -> Mapped:
+    source, labels, held, files = picture_rows(path, reading)
+    name, count = stem_of(path), source.shape[0] - held
+    y, classes = labels_of(None if labels is None else labels[:count], count, name)
+    if y is not None and labels is not None and held:
+        y = torch.cat([y, places_in(classes, labels[count:], name)])
+    return Mapped(name, source, "images", "image", "chw", y, classes, held, files)
 
 
 def mapped_data(
@@ -107,7 +134,12 @@ def mapped_data(
         UsageError: if an option is out of range.
     """
     source, name = found.source, found.name
-    facts = survey(source, name)
+    if like is not None and like.classes and found.labels is not None:
+        place = places_in(like.classes, found.classes, name)
+        found = replace(found, labels=place[found.labels], classes=like.classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd metadata
+        facts = survey(source, name)
     if scale is None:
         scale = 255 if source.dtype == torch.uint8 and found.kind == "image" and facts.range[1] > 1 else 1
     if scale != 1 and not (facts.range[0] >= 0 and facts.range[1] <= scale):
@@ -118,6 +150,7 @@ def mapped_data(
         )
     if scale == 1:
         source.dtype = torch.float32
+    notes = (*found.notes, *source.told())
     support: Support = "unit" if scale != 1 else facts.support(found.kind)
     _check(facts, found.kind, support, name)
     if support == "real" and binarize not in ("auto", "none"):
@@ -138,7 +171,7 @@ def mapped_data(
     )
     train, valid, test = (_part(found, splits[name], name, spec, scale) for name in ("train", "valid", "test"))
     data = Data(train, valid, test, warnings=_warnings(facts, spec))
-    return replace(data, notes=(*found.notes, described(found, data)))
+    return replace(data, notes=(*notes, described(found, data)))
 
 
 def described(found: Mapped, data: Data) -> str:

@@ -44,6 +44,10 @@ class Source(ABC):
             DataError: if they can no longer be read.
         """
 
+    def told(self) -> tuple[str, ...]:
+        """Return what was found and changed once all rows have been read, for people."""
+        return ()
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row as it is read."""
