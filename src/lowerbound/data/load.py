@@ -17,6 +17,7 @@ from .like import array_rows, table_rows
 from .mapped import Mapped, Memory, find_mapped, mapped_data
 from .sources import Found, Reading, Table, find, places_in
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
+from .stored_sets import is_saved_set
 
 Color: TypeAlias = Literal["auto", "grey", "color"]
 Standardize: TypeAlias = Literal["auto", "yes", "no"]
@@ -62,7 +63,7 @@ def load_data(
     Args:
         source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
             train/ and test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's
-            names).
+            names); a data set saved by `datasets`.
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.
@@ -86,8 +87,8 @@ def load_data(
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
-        memory: "map" leaves the training rows of a .npy file on disk, where they are read batch by batch; "hold" reads
-            them all; "auto" holds what takes less than a quarter of the memory.
+        memory: "map" leaves images on disk (files, a .npy file, a data set saved by `datasets`), where they are read
+            batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of the memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
@@ -122,8 +123,9 @@ def load_data(
     stays = find_mapped(path, reading, memory, paired=seen is not None)
     origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same
     found = stays or find(path, reading)
+    unused = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "label"}) if is_saved_set(path) else _TABLES
     if isinstance(found, Mapped):
-        _refuse_unused(origin, path.name, _TABLES, _NUMBERS if found.form == "images" else _IMAGES)
+        _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
         options = {"binarize": binarize, "scale": max_value, "like": like}
         data = mapped_data(found, fractions=Fractions(seed, valid_fraction, test_fraction), **options)
     elif isinstance(found, Table):
@@ -132,7 +134,7 @@ def load_data(
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         data = _of_table(found, columns, missing, standardize, like, common)
     else:
-        _refuse_unused(origin, path.name, _TABLES, _NUMBERS if found.form == "images" else _IMAGES)
+        _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
         shown = None if seen is None else find(existing(seen), replace(reading, size=_size_of(found, size)))
         data = _of_arrays(found, shown, binarize, max_value, missing, standardize, like, common)
     kept = {k: v for k, v in origin.items() if v is not None and v != []}

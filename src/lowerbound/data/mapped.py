@@ -23,6 +23,7 @@ from .splits import Fractions, plan_splits
 from .stored import Source, Spans, Stored
 from .stored_arrays import npy_rows
 from .stored_images import picture_rows
+from .stored_sets import SavedSet, is_saved_set, read_set
 from .survey import Survey, survey
 
 Memory: TypeAlias = Literal["auto", "hold", "map"]
@@ -91,6 +92,10 @@ def find_mapped(path: Path, reading: Reading, memory: Memory, *, paired: bool) -
     if _holds_images(path) and not paired:
         if is_mapped(memory, decoded_bytes(path, reading.size)):
             return _mapped_images(path, reading)
+    elif is_saved_set(path) and not paired:
+        found = read_set(path, reading.label)
+        if isinstance(found, SavedSet) and is_mapped(memory, found.rows.shape[0] * found.rows.row_bytes):
+            return _mapped_set(path, found)
     elif path.name.lower().endswith(".npy") and path.is_file() and map_npy(path).ndim > 2:
         source, kind, layout = npy_rows(path)
         made = Mapped(stem_of(path), source, "arrays", kind, layout)
@@ -99,7 +104,7 @@ def find_mapped(path: Path, reading: Reading, memory: Memory, *, paired: bool) -
     if memory == "map":
         raise UsageError(
             f"{'rows that are paired with others' if paired else path.name} cannot stay on disk",
-            expected="images, as files or in a .npy file",
+            expected="images: files, a .npy file, or a saved data set",
             fix="drop --memory map",
         )
     return None
@@ -120,6 +125,15 @@ def _mapped_images(path: Path, reading: Reading) -> Mapped:
     if y is not None and labels is not None and held:
         y = torch.cat([y, places_in(classes, labels[count:], name)])
     return Mapped(name, source, "images", "image", "chw", y, classes, held, files)
+
+
+def _mapped_set(path: Path, found: SavedSet) -> Mapped:
+    name, count = stem_of(path), found.rows.shape[0] - found.held
+    labels = found.labels
+    y, classes = labels_of(None if labels is None else labels[:count], count, name)
+    if y is not None and labels is not None and found.held:
+        y = torch.cat([y, places_in(classes, [str(label) for label in labels[count:]], name)])
+    return Mapped(name, found.rows, "arrays", found.kind, found.layout, y, classes, found.held)
 
 
 def mapped_data(
