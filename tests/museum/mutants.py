@@ -514,9 +514,9 @@ TRAINING = (
     Mutant(
         "same-order-in-each-epoch",
         "the sampler never told the epoch, so that the order is always the same: reported in public libraries",
-        "train/loop.py",
-        "generator=generator(Stream.ORDER, self.seed, self.epoch)",
-        "generator=generator(Stream.ORDER, self.seed)",
+        "data/order.py",
+        "yield torch.randperm(self.count, generator=generator(Stream.ORDER, seed, epoch))",
+        "yield torch.randperm(self.count, generator=generator(Stream.ORDER, seed))",
         "train/test_loop.py::test_every_row_is_visited_once_an_epoch_and_the_last_batch_may_be_short",
     ),
     Mutant(
@@ -556,8 +556,8 @@ TRAINING = (
         "epoch-starts-again-at-resume",
         "a run that stopped inside an epoch visits its first rows once more: reported in several public libraries",
         "train/loop.py",
-        "            if i < skip:\n",
-        "            if i < 0:\n",
+        "self.training.batch_size), skip, None)",
+        "self.training.batch_size), 0, self.steps_per_epoch - skip)",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(

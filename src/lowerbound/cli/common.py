@@ -162,7 +162,7 @@ def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     if spec.paired and rows.seen is None:
         say(f"warning: {spec.name} was trained on pairs: the encoder sees {rows.spec.name} itself, or say --seen PATH")
     check_labels(model, rows)
-    return rows.matching(spec).to(model.device)
+    return rows.matching(spec).at_hand().to(model.device)
 
 
 def check_labels(model: VAE, rows: Dataset) -> None:

@@ -108,7 +108,7 @@ def from_arrays(
     if rows.ndim < 2 or rows.shape[0] < 2 or 0 in rows.shape:
         raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value")
     kind = kind or ("image" if rows.ndim >= 3 else "table")
-    layout = layout or _layout_of(tuple(rows.shape[1:])) if kind == "image" else "chw"
+    layout = layout or layout_of(tuple(rows.shape[1:])) if kind == "image" else "chw"
     labels, classes = labels_of(y, rows.shape[0], name)
     if scale is None:
         scale = _scale_of(rows) if rows.dtype == torch.uint8 and kind == "image" else 1
@@ -124,7 +124,7 @@ def from_arrays(
         held = Rows(held_x, _test_labels(test[1], held_x.shape[0], classes, name))
     plan = plan_splits(len(rows), held, seed, valid_fraction, test_fraction)
     whole = _is_whole(x) and (test is None or _is_whole(test[0]))
-    both = [rows.flatten()] if held is None else [rows.flatten(), held.x.flatten()]
+    both = [rows.flatten()] if held is None else [rows.flatten(), held.x[:].flatten()]
     support: Support = "unit" if scale != 1 else _support(torch.cat(both), kind, whole=whole)
     check_range(rows, kind, support, name)
     if support == "real" and binarize not in ("auto", "none"):
@@ -247,7 +247,7 @@ def check_choices(**given: str | None) -> None:
             )
 
 
-def _layout_of(shape: tuple[int, ...]) -> Layout:
+def layout_of(shape: tuple[int, ...]) -> Layout:
     """Tell where the channels of an image are: an axis of 1 or 3 that is last and not first is one of channels."""
     if len(shape) == 2:
         return "hw"

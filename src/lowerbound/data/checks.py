@@ -1,6 +1,7 @@
 """What is probably wrong with data: refused where no number could be trusted, else said as a warning."""
 
 from hashlib import blake2b
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch import Tensor
 from ..core.distribution import Support
 from ..core.errors import DataError
 from ..core.spec import Kind
-from .dataset import Data, Dataset
+from .dataset import Data, Dataset, bytes_of
+from .stored import Stored
 
 LARGEST = 1e15  # squares of larger values leave float32
 LARGE = 1e4
@@ -20,10 +22,17 @@ def check_range(x: Tensor, kind: Kind, support: Support, name: str) -> None:
     if support != "real":
         return
     if kind == "image" and bool((x.abs() == 1).all()):
-        raise DataError(
-            f"{name} holds pixels of -1 and 1", expected="0 and 1", fix="map them: (x + 1) / 2 gives 0 and 1"
-        )
-    largest = float(x.abs().max())
+        refuse_signs(name)
+    refuse_large(float(x.abs().max()), name)
+
+
+def refuse_signs(name: str) -> NoReturn:
+    """Raise DataError for pixels of -1 and 1."""
+    raise DataError(f"{name} holds pixels of -1 and 1", expected="0 and 1", fix="map them: (x + 1) / 2 gives 0 and 1")
+
+
+def refuse_large(largest: float, name: str) -> None:
+    """Raise DataError if values as large as `largest` overflow when squared."""
     if largest > LARGEST:
         raise DataError(
             f"{name} has values up to {largest:.3g} in size",
@@ -38,7 +47,7 @@ def warnings_of(data: Data) -> tuple[str, ...]:
 
 
 def _spread(data: Data) -> list[str]:
-    x = data.train.x.flatten(1)
+    x = data.train.x[:].flatten(1)
     same = int((x == x[:1]).all(0).sum())
     if same == x.shape[1]:
         return ["all training rows are identical: zero variance, there is nothing to learn but the row itself"]
@@ -50,7 +59,8 @@ def _spread(data: Data) -> list[str]:
 def _range(data: Data) -> list[str]:
     if data.spec.support != "real" or data.spec.columns:
         return []
-    low, high = float(data.train.x.min()), float(data.train.x.max())
+    x = data.train.x[:]
+    low, high = float(x.min()), float(x.max())
     if data.spec.kind == "image" and -1 <= low < 0 and high <= 1:
         return [f"pixels go from {low:g} to {high:g}: for grey values in 0..1 give (x + 1) / 2"]
     if data.spec.kind == "image" and low >= 0 and 1 < high <= 255:
@@ -62,7 +72,7 @@ def _range(data: Data) -> list[str]:
 
 
 def _repeats(data: Data) -> list[str]:
-    if sum(rows.x.numel() * rows.x.element_size() for rows in (data.train, data.test)) > _MOST_HASHED:
+    if sum(bytes_of(rows.x) for rows in (data.train, data.test)) > _MOST_HASHED:
         return []
     if min(len(data.train), len(data.test)) == 0:
         return []
@@ -74,11 +84,16 @@ def _repeats(data: Data) -> list[str]:
 
 
 def fingerprint(data: Data) -> str:
-    """Return a digest of all rows, masks, labels, weights and what is seen, by which changed data are noticed."""
+    """Return a digest of all rows, masks, labels, weights and what is seen, by which changed data are noticed.
+
+    Of rows on disk it is one of the names and sizes of their files, and of samples of what is in them.
+    """
     digest = blake2b(digest_size=16)
     for rows in (data.train, data.valid, data.test):
         for tensor in (rows.x, rows.y, rows.seen, rows.mask, rows.weight):
-            if tensor is not None:
+            if isinstance(tensor, Stored):
+                digest.update(tensor.digest())
+            elif tensor is not None:
                 digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
@@ -89,6 +104,6 @@ def repeated(rows: Dataset) -> int:
 
 
 def _digests(rows: Dataset) -> list[bytes]:
-    x = rows.x.flatten(1).contiguous()
-    cells = x if rows.mask is None else torch.cat([x, rows.mask.to(x.dtype)], 1)
+    x, mask = rows.x[:].flatten(1).contiguous(), rows.mask_values()
+    cells = x if mask is None else torch.cat([x, mask.to(x.dtype)], 1)
     return [blake2b(row.tobytes(), digest_size=12).digest() for row in cells.cpu().numpy()]

@@ -1,7 +1,9 @@
-"""Data in memory: a tensor of examples, their labels, and how a batch is made of them without a loop over rows."""
+"""A split: examples in memory or on disk, their labels, and how a batch is made of them without a loop over rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -12,10 +14,19 @@ from ..core.errors import DataError, ShapeError, UsageError
 from ..core.noise import Stream, generator
 from ..core.spec import DataSpec
 from ..core.types import Batch
+from .binarise import Fixed
+from .order import Order
+from .stored import Stored
 
 SplitName: TypeAlias = Literal["train", "valid", "test", "all"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test", "all")
 _FIXED_ROWS = 10_000  # rows binarised at once
+_START_VALUES = 1 << 28  # of rows on disk, by which a training starts
+_AT_HAND = 256 << 20  # bytes of rows on disk that are held if they are looked at often
+_STORED_VALUES = 1 << 21  # of rows on disk that one pass over them holds
+
+Values: TypeAlias = Tensor | Stored
+"""Values of rows: in memory, or read when they are indexed."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Dataset:
     """The examples of one split.
 
     Args:
-        x: stored values `[N, *shape]`, float, or whole numbers 0..scale.
+        x: stored values `[N, *shape]`, float, or whole numbers 0..scale; in memory, or on disk (`Stored`).
         y: labels `[N]` as numbers 0..C-1, or None.
         spec: what they are.
         split: "train", "valid", "test", or "all" rows of data that were not split.
@@ -38,23 +49,25 @@ class Dataset:
         files: the files that were read, by place; empty if rows were no files.
         grey: what 0/1 pixels were drawn from once, `[N, *shape]`, stored as x was; None if nothing was drawn.
         grey_scale: its stored value that means 1.
+        order: in which an epoch visits rows that were on disk; None means that they never were.
     """
 
-    x: Tensor
+    x: Values
     y: Tensor | None
     spec: DataSpec
     split: SplitName
     scale: int = 1
     resample: bool = False
-    seen: Tensor | None = None
+    seen: Values | None = None
     seen_scale: int = 1
-    mask: Tensor | None = None
+    mask: Values | None = None
     weight: Tensor | None = None
     index: Tensor | None = None
     augment: nn.Module | None = None
     files: tuple[str, ...] = ()
-    grey: Tensor | None = None
+    grey: Values | None = None
     grey_scale: int = 1
+    order: Order | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -69,6 +82,8 @@ class Dataset:
     @property
     def places(self) -> Tensor:
         """Place of each row in what was read, `[N]`."""
+        if isinstance(self.x, Stored):
+            return self.x.places()
         return torch.arange(len(self), device=self.x.device) if self.index is None else self.index
 
     def file_names(self) -> list[str] | None:
@@ -83,6 +98,14 @@ class Dataset:
     def seen_values(self, index: Tensor | slice = slice(None)) -> Tensor | None:
         """Return what the encoder sees in place of x, in model units, `[n, *shape]`; None if it sees x."""
         return None if self.seen is None else _in_units(self.seen[index], self.seen_scale)
+
+    def mask_values(self, index: Tensor | slice = slice(None)) -> Tensor | None:
+        """Return where cells are observed, `[n, *shape]` bool; None means everywhere."""
+        return None if self.mask is None else self.mask[index]
+
+    def grey_values(self, index: Tensor | slice = slice(None)) -> Tensor | None:
+        """Return what 0/1 pixels were drawn from once, in model units, `[n, *shape]`; None if nothing was drawn."""
+        return None if self.grey is None else _in_units(self.grey[index], self.grey_scale)
 
     def labels(self, index: Tensor | slice = slice(None)) -> Tensor | None:
         """Return one-hot labels `[n, C]`, or None."""
@@ -108,6 +131,8 @@ class Dataset:
 
     def _places(self, index: Tensor | slice) -> Tensor:
         """Return the place of each of these rows in what was read."""
+        if isinstance(self.x, Stored):
+            return self.x.places(index)
         if isinstance(index, slice) and self.index is None:
             return torch.arange(*index.indices(len(self)), device=self.x.device)
         return index if self.index is None else self.index[index]  # pyright: ignore[reportReturnType]
@@ -165,15 +190,51 @@ class Dataset:
             return replace(self, spec=settled)
         if protocol == "dynamic" and resample:
             return replace(self, spec=settled, resample=True)
-        if protocol == "threshold":
-            fixed, origin = self.x >= self.scale / 2, {}
-        else:
-            fixed, origin = self._drawn_once(), {"grey": self.x, "grey_scale": self.scale}
-        return replace(self, x=fixed.to(torch.uint8), spec=settled, scale=1, resample=False, **origin)
+        drawn = protocol != "threshold"
+        origin = {"grey": self.x, "grey_scale": self.scale} if drawn else {}
+        return replace(self, x=self._fixed(drawn=drawn), spec=settled, scale=1, resample=False, **origin)
 
     def to(self, device: torch.device) -> "Dataset":
-        """Return the data on `device`."""
+        """Return the data on `device`; what is on disk goes there once it is read."""
         return self._each(lambda t: t.to(device))
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[Tensor]:
+        """Yield the row numbers of each batch of an epoch, `[size]`: a function of seed and epoch."""
+        device = None if isinstance(self.x, Stored) else self.x.device
+        return self.visits.batches(seed, epoch, size, device)
+
+    def some(self, wanted: int, seed: int, key: int) -> Tensor:
+        """Return the numbers of so many rows at random, `[min(wanted, N)]`."""
+        return self.visits.some(wanted, seed, key)
+
+    def start_rows(self, seed: int) -> Iterator[Batch]:
+        """Yield the rows whose mean and variance a training starts at: all in memory, else some blocks of them."""
+        if not self._placed:
+            yield from self.blocks(_FIXED_ROWS)
+            return
+        size = self.most_rows(_FIXED_ROWS)
+        for index in islice(self.batches(seed, 0, size), max(1, _START_VALUES // (size * self.spec.dims))):
+            yield self.batch(index)
+
+    def in_memory(self) -> "Dataset":
+        """Return the same rows in memory, in the same order of an epoch, with the same draws."""
+        order = self.x.order if isinstance(self.x, Stored) else self.order
+        return replace(self.fetch(slice(None)), order=order) if self._placed else self
+
+    def at_hand(self) -> "Dataset":
+        """Return rows that are looked at again and again: in memory, unless they are many on disk."""
+        small = sum(bytes_of(t) for t in (self.x, self.seen, self.grey) if t is not None) <= _AT_HAND
+        return self.in_memory() if small else self
+
+    def fetch(self, index: Tensor | slice) -> "Dataset":
+        """Return the rows `index` in memory: what is on disk is read, and nothing drawn."""
+        some = self.rows(index)
+        some = replace(some, index=some.places)
+        return some._each(lambda t: t[:] if isinstance(t, Stored) else t)
+
+    def most_rows(self, rows: int) -> int:
+        """Return how many rows, `rows` at most, one pass over all of them may hold: fewer of large ones on disk."""
+        return rows if not self._placed else max(1, min(rows, _STORED_VALUES // self.spec.dims))
 
     def blocks(self, rows: int) -> Iterator[Batch]:
         """Yield all rows in order, `rows` at a time."""
@@ -192,9 +253,21 @@ class Dataset:
 
     def rows(self, index: Tensor | slice) -> "Dataset":
         """Return some of the rows; each keeps its place in what was read."""
-        return replace(self, index=self.places)._each(lambda t: t[index])
+        if not isinstance(self.x, Stored):
+            return replace(self, index=self.places, order=None)._each(lambda t: t[index])
+        return self._each(lambda t: t.rows(index) if isinstance(t, Stored) else t[index])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Dataset":
+    @property
+    def _placed(self) -> bool:
+        """True where rows are or were on disk."""
+        return self.order is not None or isinstance(self.x, Stored)
+
+    @property
+    def visits(self) -> Order:
+        """The order of an epoch."""
+        return self.x.order if isinstance(self.x, Stored) else self.order or Order(len(self))
+
+    def _each(self, change: Callable[[Any], Values]) -> "Dataset":
         names = ("x", "y", "seen", "mask", "weight", "index", "grey")
         tensors = {name: getattr(self, name) for name in names}
         return replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
@@ -202,12 +275,25 @@ class Dataset:
     def _is_binary(self) -> bool:
         return self.scale == 1 and self.x.dtype == torch.uint8
 
-    def _drawn_once(self) -> Tensor:
+    def _fixed(self, *, drawn: bool) -> Values:
+        """Return 0/1 pixels, drawn once or 1 from one half on, as bytes."""
+        by_place = Fixed("drawn" if drawn else "threshold", self.scale, self.spec.data_seed)
+        if isinstance(self.x, Stored):
+            return self.x.changed(by_place, torch.uint8)
+        if not drawn:
+            return (self.x >= self.scale / 2).to(torch.uint8)
+        if self._placed:  # it was on disk, where draws are made by place
+            return by_place(self.x.cpu(), self.places.cpu().numpy()).to(self.x.device)
         draws = generator(Stream.BINARISATION, self.spec.data_seed, SPLITS.index(self.split))
         pieces = []
         for x in self.x.cpu().split(_FIXED_ROWS):
             pieces.append(torch.rand(x.shape, generator=draws) * self.scale < x)
-        return torch.cat(pieces).to(self.x.device)
+        return torch.cat(pieces).to(torch.uint8).to(self.x.device)
+
+
+def bytes_of(values: Values) -> int:
+    """Return the bytes of values as they are kept, in memory or on disk."""
+    return prod(values.shape) * values.dtype.itemsize
 
 
 def _in_units(x: Tensor, scale: int) -> Tensor:
@@ -250,9 +336,22 @@ class Data:
 
 def joined(parts: Sequence[Dataset]) -> Dataset:
     """Return the rows of several splits of the same data as one, called "all", in the order they were read."""
-    tensors = {"index": torch.cat([part.places for part in parts])}
+    places = None if _bare(parts) else torch.cat([part.places for part in parts])
+    order = None if places is None else places.argsort()
+    made: dict[str, Any] = {}
     for name in ("x", "y", "seen", "mask", "weight", "grey"):
         each = [getattr(part, name) for part in parts]
         if all(t is not None for t in each):
-            tensors[name] = torch.cat(each)
-    return replace(parts[0], split="all", **tensors).rows(tensors["index"].argsort())
+            stored = isinstance(each[0], Stored)
+            made[name] = each[0].joined(each[1:]) if stored else torch.cat(each)[order]
+    if isinstance(made["x"], Stored):
+        return replace(parts[0], split="all", **made)
+    assert places is not None, "rows in memory have places"
+    return replace(parts[0], split="all", order=None, index=places[order], **made)
+
+
+def _bare(parts: Sequence[Dataset]) -> bool:
+    """Tell whether all there is of these rows is on disk, so that no number for each of them is needed."""
+    names = ("x", "y", "seen", "mask", "weight", "grey")
+    held = [getattr(part, name) for part in parts for name in names]
+    return all(values is None or isinstance(values, Stored) for values in held)

@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from math import prod
@@ -155,6 +155,88 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return splits
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Image files whose headers were read: they have one shape, and each can be decoded by its number.
+
+    Args:
+        folder: where they lie.
+        heads: what their headers say.
+        shape: `(C, H, W)` of each once decoded.
+        alpha: what becomes of transparent pixels.
+        notes: lines for people.
+        skipped: "file: reason" of each file that was left out.
+    """
+
+    folder: Path
+    heads: list[_Head]
+    shape: tuple[int, int, int]
+    alpha: Alpha
+    notes: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The class sub-folder of each, printable; None if the files lie directly in the folder."""
+        return tuple(printable(h.file.split("/")[0]) for h in self.heads) if "/" in self.heads[0].file else None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The path of each relative to the folder, as the file system has it."""
+        return tuple(h.file for h in self.heads)
+
+    def decode(self, number: int, tally: Counter[str]) -> np.ndarray:
+        """Return one picture, `[C, H, W]` uint8; what had to be done for that is counted in `tally`.
+
+        Raises:
+            DataError: if it is damaged, or has transparent pixels that are refused.
+        """
+        head, clear = self.heads[number], tally["clear"]
+        with _opened(self.folder, head.file, whole=True) as image:
+            values = _values(image, self.folder, head, self.shape, self.alpha, tally)
+        if tally["clear"] > clear and self.alpha == "refuse":
+            raise _transparent(self.folder, head.file, self.heads)
+        return values
+
+    def told(self, tally: Counter[str]) -> tuple[str, ...]:
+        """Return what was found and changed, once all were decoded."""
+        return (*self.notes, *_notes(self.heads, self.shape[0], (0, *self.shape), self.alpha, tally))
+
+
+def list_images(
+    path: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    alpha: Alpha = "refuse",
+    skip_bad: bool = False,
+) -> Pictures:
+    """Read the headers of one image file or a folder of them; arguments and errors as for `read_images`."""
+    _check_options(size, channels, alpha)
+    folder, files, notes = _listed(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are checked here
+        heads, skipped = _heads(folder, files, skip_bad=skip_bad)
+    if not heads:
+        raise DataError(f"0 examples in {printable(str(path))}", expected="images that can be read")
+    if skipped:
+        names = _few(sorted({*files} - {h.file for h in heads}))
+        notes.append(f"skipped {len(skipped)} of {len(files)} files that cannot be read: {names}")
+    channels = channels or (1 if all(h.grey for h in heads) else 3)
+    shape = (channels, *(size or _common_size(heads, folder)))
+    return Pictures(folder, heads, shape, alpha, tuple(notes), tuple(skipped))
+
+
+def decoded_bytes(path: Path, size: tuple[int, int] | None) -> int:
+    """Return about how many bytes the images of a folder take once decoded, by their number and the first of them."""
+    folder, files, _ = _listed(path)
+    height, width = size or (0, 0)
+    for file in [] if size else files[:1]:
+        with suppress(DataError), _opened(folder, file, whole=False) as image:
+            width, height = image.size
+    return len(files) * 3 * height * width
+
+
 def read_images(
     path: Path,
     *,
@@ -179,27 +261,14 @@ def read_images(
             are transparent, sizes differ, or files lie both in the folder and in sub-folders.
         UsageError: if an option has an impossible value.
     """
-    _check_options(size, channels, alpha)
-    folder, files, notes = _listed(path)
+    listed = list_images(path, size=size, channels=channels, alpha=alpha, skip_bad=skip_bad)
+    x = _room(len(listed.heads), listed.shape[0], listed.shape[1:])
+    tally: Counter[str] = Counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are checked here
-        heads, skipped = _heads(folder, files, skip_bad=skip_bad)
-        if not heads:
-            raise DataError(f"0 examples in {printable(str(path))}", expected="images that can be read")
-        channels = channels or (1 if all(h.grey for h in heads) else 3)
-        x = _room(len(heads), channels, size or _common_size(heads, folder))
-        tally: Counter[str] = Counter()
-        for row, head in zip(x, heads, strict=True):
-            with _opened(folder, head.file, whole=True) as image:
-                row[:] = _values(image, folder, head, row.shape, alpha, tally)
-            if tally["clear"] and alpha == "refuse":
-                raise _transparent(folder, head.file, heads)
-    if skipped:
-        names = _few(sorted({*files} - {h.file for h in heads}))
-        notes.append(f"skipped {len(skipped)} of {len(files)} files that cannot be read: {names}")
-    notes += _notes(heads, channels, x.shape, alpha, tally)
-    labels = tuple(printable(h.file.split("/")[0]) for h in heads) if "/" in heads[0].file else None
-    return Images(x, labels, tuple(h.file for h in heads), tuple(notes), tuple(skipped))
+        warnings.simplefilter("ignore")
+        for i, row in enumerate(x):
+            row[:] = listed.decode(i, tally)
+    return Images(x, listed.labels, listed.files, listed.told(tally), listed.skipped)
 
 
 def _check_options(size: tuple[int, int] | None, channels: int | None, alpha: str) -> None:
@@ -403,7 +472,7 @@ def _room(count: int, channels: int, size: tuple[int, int]) -> np.ndarray:
     raise DataError(
         f"{count} images of {channels} x {size[0]} x {size[1]} take {prod(shape) / 2**30:.1f} GiB",
         expected=f"{_MAX_BYTES >> 30} GiB or less, and no more than the memory that is free",
-        fix="a smaller --image-size",
+        fix="a smaller --image-size, or --memory map, which leaves them on disk",
     )
 
 

@@ -135,7 +135,7 @@ def _classes(rows: Dataset) -> tuple[tuple[str, int], ...]:
 
 def _constant_values(rows: Dataset) -> int:
     """Count the values of an example that are the same in all rows."""
-    x = rows.x.flatten(1)
+    x = rows.x[:].flatten(1)
     return int((x == x[:1]).all(0).sum()) if len(x) else 0
 
 
@@ -146,8 +146,8 @@ def _range(rows: Dataset, columns: tuple[ColumnFacts, ...]) -> tuple[float | Non
         lows = [low for low, _ in pairs if isinstance(low, float)]
         highs = [high for _, high in pairs if isinstance(high, float)]
         return (min(lows), max(highs)) if len(lows) == len(highs) == len(columns) else (None, None)
-    scale = rows.scale
-    return float(rows.x.min()) / scale, float(rows.x.max()) / scale
+    x = rows.x[:]
+    return float(x.min()) / rows.scale, float(x.max()) / rows.scale
 
 
 def _columns(rows: Dataset) -> tuple[tuple[ColumnFacts, ...], tuple[str, ...], tuple[str, ...]]:
@@ -171,10 +171,11 @@ def _columns(rows: Dataset) -> tuple[tuple[ColumnFacts, ...], tuple[str, ...], t
 
 def _cells(rows: Dataset, column: Column, place: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Return one column in the data's units, `[N]` float64, where it is observed, and the digit float32 kept of it."""
-    values = rows.x[:, place].double().cpu().numpy()
+    values = rows.x[:][:, place].double().cpu().numpy()
     if rows.scale != 1:
         values = values / rows.scale
-    seen = np.ones(len(rows), bool) if rows.mask is None else rows.mask[:, place].bool().cpu().numpy()
+    mask = rows.mask_values()
+    seen = np.ones(len(rows), bool) if mask is None else mask[:, place].bool().cpu().numpy()
     if not column.real:
         return values, seen, 0.0
     error = 1.2e-7 * column.scale * float(np.abs(values).max(initial=0.0))

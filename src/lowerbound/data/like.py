@@ -63,7 +63,7 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
     if shown is not None:
         seen = given_rows(found.paired(shown), like, _called(shown), scale=_scale(shown))
         if seen.scale != 1 and shown.form != "images":
-            seen = replace(seen, scale=seen_scale_of(seen.x, seen.scale))
+            seen = replace(seen, scale=seen_scale_of(seen.x[:], seen.scale))
         if seen.spec.shape != rows.spec.shape:
             raise DataError(f"what is seen has shape {seen.spec.shape}", expected=f"{rows.spec.shape}")
         rows = replace(rows, seen=seen.x, seen_scale=seen.scale)

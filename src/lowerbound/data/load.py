@@ -14,8 +14,10 @@ from .columns import Missing
 from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
+from .mapped import Mapped, Memory, find_mapped, mapped_data
 from .sources import Found, Reading, Table, find, places_in
-from .splits import Rows, check_seed, make_data, plan_splits, weights_of
+from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
+from .stored_sets import is_saved_set
 
 Color: TypeAlias = Literal["auto", "grey", "color"]
 Standardize: TypeAlias = Literal["auto", "yes", "no"]
@@ -30,6 +32,7 @@ _TABLES = (
 _GREY = ("images", {"binarize": "auto"})
 _NUMBERS = ("tables", {"missing": "auto", "standardize": "auto"})
 _STORED = ("arrays and IDX files", {"max_value": None})
+_FILES = ("files", {"memory": "auto"})
 
 
 def load_data(
@@ -53,13 +56,14 @@ def load_data(
     standardize: Standardize = "auto",
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    memory: Memory = "auto",
 ) -> Data:
     """Load data by name or path and split them by seed.
 
     Args:
         source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
             train/ and test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's
-            names).
+            names); a data set saved by `datasets`.
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.
@@ -83,6 +87,8 @@ def load_data(
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
+        memory: "map" leaves images on disk (files, a .npy file, a data set saved by `datasets`), where they are read
+            batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of the memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
@@ -93,16 +99,16 @@ def load_data(
         "binarize": binarize, "seed": seed, "valid_fraction": valid_fraction, "test_fraction": test_fraction,
         "max_value": max_value, "image_size": image_size and list(image_size), "color": color, "alpha": alpha,
         "skip_bad": skip_bad, "columns": list(columns), "label": label, "weight": weight, "missing": missing,
-        "standardize": standardize, "delimiter": delimiter, "encoding": encoding,
+        "standardize": standardize, "delimiter": delimiter, "encoding": encoding, "memory": memory,
     }  # fmt: skip
-    _check_words(color=color, alpha=alpha, missing=missing, standardize=standardize)
+    _check_words(color=color, alpha=alpha, missing=missing, standardize=standardize, memory=memory)
     check_seed(seed)
     fractions = {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
     common: dict[str, Any] = {"seed": seed, **{k: v for k, v in fractions.items() if v is not None}}
     if str(source) in BUILTIN:
         if seen is not None:
             raise UsageError(f"{source} cannot be paired with files", fix="give both as paths")
-        _refuse_unused(origin, str(source), _IMAGES, _TABLES, _NUMBERS, _STORED)
+        _refuse_unused(origin, str(source), _IMAGES, _TABLES, _NUMBERS, _STORED, _FILES)
         data = BUILTIN[str(source)](binarize=binarize, **common)
         return replace(data, origin={"source": str(source), "binarize": binarize, **common})
     path = existing(source)
@@ -114,14 +120,21 @@ def load_data(
         reading = replace(
             reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
         )
-    found = find(path, reading)
-    if isinstance(found, Table):
+    stays = find_mapped(path, reading, memory, paired=seen is not None)
+    origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same
+    found = stays or find(path, reading)
+    unused = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "label"}) if is_saved_set(path) else _TABLES
+    if isinstance(found, Mapped):
+        _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
+        options = {"binarize": binarize, "scale": max_value, "like": like}
+        data = mapped_data(found, fractions=Fractions(seed, valid_fraction, test_fraction), **options)
+    elif isinstance(found, Table):
         _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY)
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         data = _of_table(found, columns, missing, standardize, like, common)
     else:
-        _refuse_unused(origin, path.name, _TABLES, _NUMBERS if found.form == "images" else _IMAGES)
+        _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
         shown = None if seen is None else find(existing(seen), replace(reading, size=_size_of(found, size)))
         data = _of_arrays(found, shown, binarize, max_value, missing, standardize, like, common)
     kept = {k: v for k, v in origin.items() if v is not None and v != []}
@@ -194,7 +207,7 @@ def existing(source: str | Path) -> Path:
 
 
 def _check_words(**given: str) -> None:
-    known = {"color": Color, "alpha": Alpha, "missing": MissingCells, "standardize": Standardize}
+    known = {"memory": Memory, "color": Color, "alpha": Alpha, "missing": MissingCells, "standardize": Standardize}
     for name, value in given.items():
         if value not in get_args(known[name]):
             raise UsageError(f"{name} cannot be {value!r}", expected=", ".join(get_args(known[name])))

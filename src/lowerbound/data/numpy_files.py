@@ -77,6 +77,21 @@ def read_npy(path: Path) -> np.ndarray:
         DataError: if the file cannot be read, is no .npy file, is longer or shorter than its header says, or holds
             anything but real numbers.
     """
+    array = map_npy(path, "c")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def map_npy(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """Map the numbers `[...]` of a .npy file into memory, in the file's own byte order.
+
+    Args:
+        path: the file.
+        mode: "r" to read only, or "c" to copy what is written; Linux refuses to promise the memory for that of a file
+            that is larger than it.
+
+    Raises:
+        DataError: as `read_npy` does.
+    """
     name, where = path.name, str(path)
     try:
         with path.open("rb") as stream:
@@ -86,10 +101,9 @@ def read_npy(path: Path) -> np.ndarray:
         _check_length(header, size - header.length, name, where)
         if not header.nbytes:  # nothing to map
             return np.zeros(header.shape, header.dtype.newbyteorder("="))
-        array = np.memmap(path, header.dtype, "c", header.length, header.shape, header.order)
+        return np.memmap(path, header.dtype, mode, header.length, header.shape, header.order)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
-    return array.astype(header.dtype.newbyteorder("="), copy=False)
 
 
 def _header(head: bytes, what: str, where: str) -> _Header:

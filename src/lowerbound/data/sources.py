@@ -16,6 +16,7 @@ from .idx import read_idx
 from .images import Alpha, has_images, is_image, read_images, split_folders
 from .numpy_files import read_arrays
 from .splits import Plan
+from .stored_sets import SavedSet, is_saved_set, read_set
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -175,13 +176,20 @@ def places_in(classes: tuple[str, ...], labels: Sequence[str], name: str) -> Ten
     return torch.tensor([place[label] for label in labels])
 
 
+def stem_of(path: Path) -> str:
+    """Return what data at a path are called."""
+    return path.resolve().name.split(".")[0] or path.resolve().name
+
+
 def find(path: Path, reading: Reading) -> Found | Table:
     """Read what lies at `path`, a file or a folder.
 
     Raises:
         DataError: if it is nothing that can be read.
     """
-    name = path.resolve().name.split(".")[0] or path.resolve().name
+    name = stem_of(path)
+    if is_saved_set(path):
+        return _saved_set(path, name, reading)
     if path.is_dir():
         return _folder(path, name, reading)
     low = path.name.lower()
@@ -215,6 +223,18 @@ def _folder(path: Path, name: str, reading: Reading) -> Found | Table:
     raise DataError(
         f"0 examples in {path}", expected="images, or a CSV, Parquet, NumPy or IDX file (train-images-idx3-ubyte.gz)"
     )
+
+
+def _saved_set(path: Path, name: str, reading: Reading) -> Found | Table:
+    """Read a data set that `datasets` saved: one column of images or arrays, or single values as a table."""
+    found = read_set(path, reading.label, whole=reading.whole)
+    if not isinstance(found, SavedSet):
+        return _as_table(found, name, "parquet", reading)
+    x, count = found.rows.read(np.arange(found.rows.shape[0])), found.rows.shape[0] - found.held
+    y = found.labels
+    test = None if not found.held else (x[count:], None if y is None else y[count:])
+    layout = "chw" if found.kind == "image" else None  # as the rows are read
+    return Found(name, x[:count], "arrays", found.kind, layout, None if y is None else y[:count], test=test)
 
 
 def _images(path: Path, name: str, reading: Reading) -> Found:
@@ -269,9 +289,15 @@ def _joined(y: np.ndarray | None, more: np.ndarray | None) -> np.ndarray | None:
 
 def _table(path: Path, name: str, reading: Reading) -> Table:
     from .table_files import read_table
-    from .tables import numbers, texts
 
     table = read_table(path, delimiter=reading.delimiter, encoding=reading.encoding, texts=reading.texts)
+    return _as_table(table, name, "parquet" if path.name.lower().endswith(".parquet") else "csv", reading)
+
+
+def _as_table(table: "pa.Table", name: str, form: Literal["csv", "parquet"], reading: Reading) -> Table:
+    """Return a table without its label and weight columns, which are kept beside it."""
+    from .tables import numbers, texts
+
     label, y, weight = None, None, None
     known = table.column_names
     if reading.label is not None and (reading.label in known or not reading.whole):
@@ -280,7 +306,6 @@ def _table(path: Path, name: str, reading: Reading) -> Table:
     if reading.weight is not None and (reading.weight in known or not reading.whole):
         weight = numbers(table, reading.weight)
         table = table.drop_columns([reading.weight])
-    form = "parquet" if path.name.lower().endswith(".parquet") else "csv"
     return Table(name, table, form, label, y, weight, reading.weight)
 
 

@@ -11,7 +11,7 @@ from ..core.errors import DataError, UsageError
 from ..core.noise import Stream, generator
 from ..core.spec import DataSpec
 from .checks import warnings_of
-from .dataset import Data, Dataset, SplitName
+from .dataset import Data, Dataset, SplitName, Values
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Rows:
         mask: True where observed, `[N, *shape]`, or None.
     """
 
-    x: Tensor
+    x: Values
     y: Tensor | None = None
     weight: Tensor | None = None
-    seen: Tensor | None = None
-    mask: Tensor | None = None
+    seen: Values | None = None
+    mask: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,27 @@ class Plan:
     test: Tensor | None
 
 
-def plan_splits(count: int, held: Rows | None, seed: int, valid_fraction: float, test_fraction: float) -> Plan:
+@dataclass(frozen=True)
+class Fractions:
+    """How rows are split: the seed, and the shares of validation and test rows where they are asked for.
+
+    Args:
+        seed: of the split.
+        valid: share of the training rows, or None.
+        test: share of all rows, or None.
+    """
+
+    seed: int
+    valid: float | None = None
+    test: float | None = None
+
+    def of(self, count: int, most: int) -> tuple[float, float]:
+        """Return the shares of `count` rows, one tenth but no more than `most` rows unless asked for."""
+        usual = min(0.1, most / max(1, count))
+        return usual if self.valid is None else self.valid, usual if self.test is None else self.test
+
+
+def plan_splits(count: int, held: object | None, seed: int, valid_fraction: float, test_fraction: float) -> Plan:
     """Split `count` rows by seed; no test rows are split off where some are given.
 
     Raises:

@@ -354,14 +354,16 @@ def _warnings(train: Dataset, show: Show) -> list[str]:
         said.append("samples are means of p(x|z), which vary less than the model's own draws")
     if train.weight is not None:
         said.append("the rows' weights are not used: each real row counts once")
-    if train.mask is not None and not bool(train.mask.all()):
+    mask = train.mask_values()
+    if mask is not None and not bool(mask.all()):
         said.append("rows with missing cells are left out")
     return said
 
 
 def _whole(rows: Dataset) -> Dataset:
     """Return the rows without missing cells."""
-    return rows if rows.mask is None else rows.rows(rows.mask.flatten(1).all(1).nonzero()[:, 0])
+    mask = rows.mask_values()
+    return rows if mask is None else rows.rows(mask.flatten(1).all(1).nonzero()[:, 0])
 
 
 def _number(num: int, train: Dataset, held: Dataset) -> int:

@@ -74,11 +74,12 @@ def _log_mixture(rows: Dataset) -> Tensor:
 
 
 def _grey(rows: Dataset) -> Tensor:
-    if rows.grey is None:
+    grey = rows.grey_values()
+    if grey is None:
         raise UsageError(
             f"the pixels of {rows.spec.name} were not drawn from grey ones", expected="dynamic binarisation"
         )
-    return rows.grey.cpu().double() / rows.grey_scale
+    return grey.cpu().double()
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -233,7 +233,8 @@ def log_volume(data: Dataset, units: Units) -> Tensor | float:
     log_scale = data.spec.log_scale
     if units == "model" or log_scale is None:
         return 0.0
-    observed = torch.ones(len(data), len(log_scale)) if data.mask is None else data.mask
+    mask = data.mask_values()
+    observed = torch.ones(len(data), len(log_scale)) if mask is None else mask
     return observed.cpu().double() @ log_scale
 
 

@@ -249,7 +249,8 @@ def _warnings(
 
 def target_of(model: VAE, rows: Dataset) -> str:
     """Name the quantity that a bound of `model` on `rows` is about."""
-    observed = rows.mask is not None and not bool(rows.mask.all())
+    mask = rows.mask_values()
+    observed = mask is not None and not bool(mask.all())
     x = "x_observed" if observed else "x"
     return model.decoder.family.target.replace("p(x)", f"p({x}|y)" if model.conditional else f"p({x})")
 
@@ -259,7 +260,8 @@ def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Numb
         return Number(None, reason=nll.reason)
     if not model.decoder.family.discrete:
         return Number(None, reason="the likelihood is a density of continuous values: bits/dim needs discrete data")
-    seen = rows.spec.dims if rows.mask is None else float((share * rows.mask.flatten(1).sum(1).cpu()).sum())
+    mask = rows.mask_values()
+    seen = rows.spec.dims if mask is None else float((share * mask.flatten(1).sum(1).cpu()).sum())
     per_dim = 1 / (seen * math.log(2))
     se = None if nll.se is None else nll.se * per_dim
     return Number(nll.value * per_dim, se, kind=nll.kind, side=nll.side, n=nll.n, target=nll.target)

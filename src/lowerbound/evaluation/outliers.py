@@ -431,9 +431,9 @@ def _compressed(image: np.ndarray, compressor: Compressor) -> int:
 
 
 def _mutated(rows: Dataset, share: float, draws: torch.Generator) -> Dataset:
-    if rows.spec.kind != "image" or not 2 <= rows.scale + 1 <= 256 or rows.x.is_floating_point():
+    if rows.spec.kind != "image" or not 2 <= rows.scale + 1 <= 256 or rows.x.dtype.is_floating_point:
         raise UsageError(f"pixels of {rows.spec.name} cannot be replaced", expected="images of whole levels")
-    x = rows.x.cpu()
+    x = rows.x[:].cpu()
     replaced = torch.rand(x.shape, generator=draws) < share
     levels = torch.randint(rows.scale + 1, x.shape, generator=draws).to(x.dtype)
     return replace(rows, x=torch.where(replaced, levels, x).to(rows.x.device))

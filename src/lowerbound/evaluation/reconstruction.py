@@ -211,7 +211,8 @@ def column_errors(model: VAE, rows: Dataset) -> dict[str, Number]:
         raise DataError(f"{rows.spec.name} has 0 {rows.split} examples", expected="at least 1")
     rows = rows.matching(spec)
     made, x = denoised(model, rows).double(), rows.values().cpu().double()
-    mask = torch.ones_like(x, dtype=torch.bool) if rows.mask is None else rows.mask.cpu().bool()
+    known = rows.mask_values()
+    mask = torch.ones_like(x, dtype=torch.bool) if known is None else known.cpu().bool()
     share, found = shares(rows), {}
     for place, column in enumerate(spec.modelled):
         known = mask[:, place]
@@ -230,8 +231,9 @@ def column_errors(model: VAE, rows: Dataset) -> dict[str, Number]:
 
 def _clean(rows: Dataset) -> tuple[Tensor, str]:
     """Return what reconstructions of matched rows are compared with, in [0, 1], and its name."""
-    if rows.grey is not None:
-        return rows.grey.cpu().double() / rows.grey_scale, "the grey images that the 0/1 pixels were drawn from"
+    grey = rows.grey_values()
+    if grey is not None:
+        return grey.cpu().double(), "the grey images that the 0/1 pixels were drawn from"
     return rows.values().cpu().double(), f"the {'0/1' if rows.support == 'binary' else 'clean'} images"
 
 

@@ -214,7 +214,7 @@ def _sampled_rows(shown: Shown) -> Picture:
 
 def _reconstructed_rows(shown: Shown) -> Picture:
     rows = shown.rows.take(min(TABLE_ROWS, len(shown.rows)))
-    names, originals = _columns(rows.batch(slice(None)).x, rows.spec, rows.mask)
+    names, originals = _columns(rows.batch(slice(None)).x, rows.spec, rows.mask_values())
     _, cells = _columns(reconstructed(shown, rows)[1], rows.spec)
     columns = {}
     for name, original, made in zip(names, originals, cells, strict=True):

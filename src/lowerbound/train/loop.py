@@ -4,9 +4,10 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,10 +17,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
 from ..core.model import VAE, Group, Starting, inference
-from ..core.noise import Stream, generator, kept_generators, reseed, seeded
+from ..core.noise import Stream, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
+from ..data.ahead import ahead
 from ..data.augment import Augment
 from ..data.checks import fingerprint
 from ..data.dataset import Data, Dataset
@@ -136,7 +138,7 @@ class Loop:
         self.train = data.train.matching(recipe.spec, resample=True).to(device)
         if self.training.augment:
             self.train = self._augmenting(self.train)
-        self.valid = data.valid.matching(recipe.spec).to(device)
+        self.valid = data.valid.matching(recipe.spec).at_hand().to(device)
         model, objective = recipe.build(seed)
         if self.train.spec.binarize != recipe.spec.binarize:
             raise UsageError(
@@ -189,7 +191,7 @@ class Loop:
         sums: list[Tensor] = []
         # grey values: their mean is the mean of all binarisations
         raw = replace(self.train, resample=False, augment=None)
-        for batch in raw.blocks(10_000):
+        for batch in raw.start_rows(self.seed):
             mask = torch.ones_like(batch.x) if batch.mask is None else batch.mask
             values, known = (t.double() for t in model.decoder.family.observations(batch.x, mask))
             parts = [known.sum(0), (known * values).sum(0), (known * values.square()).sum(0)]
@@ -203,9 +205,9 @@ class Loop:
         """Give the parts that start from training examples as many as they want."""
         rows = replace(self.train, augment=None)
         for i, module in enumerate(m for m in root.modules() if isinstance(m, Starting)):
-            order = torch.randperm(len(rows), generator=generator(Stream.WEIGHTS, self.seed, i + 1))
+            some = rows.some(module.wants, self.seed, i + 1)
             with seeded(Stream.WEIGHTS, self.seed, i + 1), torch.no_grad():
-                module.start_from(rows.batch(order[: module.wants].to(self.device)).to(torch.device("cpu")))
+                module.start_from(rows.batch(some.to(self.device)).to(torch.device("cpu")))
 
     def _augmenting(self, rows: Dataset) -> Dataset:
         if rows.spec.kind != "image":
@@ -363,34 +365,35 @@ class Loop:
 
     def _epoch(self, stop: Stop) -> dict[str, float]:
         """Take one epoch's steps and return the mean of each term over its examples."""
-        order = torch.randperm(len(self.train), generator=generator(Stream.ORDER, self.seed, self.epoch)).to(
-            self.device
-        )
         self.model.train()
         skip, self.skip = self.skip, 0
         if not skip:
             self.sums, self.total = {}, 0
-        for i, index in enumerate(order.split(self.training.batch_size)):
-            if i < skip:
-                continue
-            outcome, weight = self._step(index)
-            if self.step == 1:
-                self._say_scales(outcome)
-            self.total = self.total + _add(self.sums, outcome.terms, weight)
-            self.log.tick(self.epoch, i + 1, self.steps_per_epoch)
-            looks = self.device.type == "cpu" or self.step % GUARD_EVERY == 0
-            if looks:
-                self._check()
-            last = i + 1 == self.steps_per_epoch
-            if (looks or last or self.processes.size == 1) and self._agreed(
-                stop, due=not last and self._due(STEP_SECONDS)
-            ):
-                self._check()
-                self._checkpoint()
-            if self.signal is not None:
-                break
+        batches = islice(self.train.batches(self.seed, self.epoch, self.training.batch_size), skip, None)
+        parts, counts = tee(map(self.processes.part, batches))
+        with closing(ahead(self.train, (mine for mine, _ in parts))) as ready:
+            for i, ((rows, index), (_, counting)) in enumerate(zip(ready, counts, strict=True), skip):
+                outcome, weight = self._step(rows, index, counting)
+                if self.step == 1:
+                    self._say_scales(outcome)
+                self.total = self.total + _add(self.sums, outcome.terms, weight)
+                self._look(stop, i + 1)
+                if self.signal is not None:
+                    break
         sums, total = self.processes.add(self.sums, self.total)
         return {name: float(value) / float(total) for name, value in sums.items()}
+
+    def _look(self, stop: Stop, done: int) -> None:
+        """After a step, `done` of which are done in this epoch: show progress, look at the guard, save where due."""
+        self.log.tick(self.epoch, done, self.steps_per_epoch)
+        looks, last = self.device.type == "cpu" or self.step % GUARD_EVERY == 0, done == self.steps_per_epoch
+        if looks:
+            self._check()
+        if not (looks or last or self.processes.size == 1):
+            return
+        if self._agreed(stop, due=not last and self._due(STEP_SECONDS)):
+            self._check()
+            self._checkpoint()
 
     def _agreed(self, stop: Stop, *, due: bool) -> bool:
         """Tell whether a checkpoint is due, as the first process sees it; a signal to one process is one to all."""
@@ -398,14 +401,13 @@ class Loop:
         self.signal = signal or None
         return bool(saves) and not signal
 
-    def _step(self, index: Tensor) -> tuple[Outcome, Tensor | None]:
+    def _step(self, rows: Dataset, index: Tensor | slice, counting: int) -> tuple[Outcome, Tensor | None]:
         """Take this process's part in a step; returns the outcome, and the weights of the rows it is of."""
-        index, counting = self.processes.part(index)
         reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())
         set_lr(self.optimizers, self._lr())
         precision = partial(low_precision, self.device) if self.plan.precision == "bf16" else nullcontext
         step = torch.tensor(float(self.step), device=self.device)
-        batch, clip, skip = self.train.batch(index), self.training.clip, self.training.skip_above
+        batch, clip, skip = rows.batch(index), self.training.clip, self.training.skip_above
         given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, precision, skip
         with small_as_zero():
             outcome = update(*given, self.compute, self.cast, self.pieces, self.processes, counting)
@@ -416,7 +418,7 @@ class Loop:
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.step += 1
-        return outcome, batch.weight if counting else torch.zeros(len(index), device=self.device)
+        return outcome, batch.weight if counting else torch.zeros(len(batch.x), device=self.device)
 
     def _rows_of_a_pass(self) -> int:
         """Return the usual number of rows of a pass through the model in this process."""
@@ -484,12 +486,12 @@ class Loop:
         """Return the mean of each term over the validation split, with noise that depends on the seed alone."""
         sums, total = {}, 0
         step = torch.tensor(float(self.step), device=self.device)
-        size, rank = self.processes.size, self.processes.rank
+        size, rank, block = self.processes.size, self.processes.rank, self.valid.most_rows(EVAL_ROWS)
         with inference(self.kept):
-            for i, start in enumerate(range(0, len(self.valid), EVAL_ROWS)):
+            for i, start in enumerate(range(0, len(self.valid), block)):
                 if i % size == rank:  # the noise of a block is its own, whichever process scores it
                     with seeded(Stream.VALIDATION, self.seed, i):
-                        batch = self.valid.batch(slice(start, start + EVAL_ROWS))
+                        batch = self.valid.batch(slice(start, start + block))
                         total = total + _add(sums, self.objective(self.kept, batch, step).terms, batch.weight)
         sums, total = self.processes.add(sums, total)
         return {name: float(value) / float(total) for name, value in sums.items()}

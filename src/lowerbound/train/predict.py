@@ -9,7 +9,8 @@ import torch
 from ..core.noise import Stream, seeded
 from ..core.objective import first_step
 from ..core.recipe import Recipe
-from ..data.dataset import Data
+from ..data.dataset import Data, bytes_of
+from ..data.stored import Stored
 
 _MOMENTS = {"adam": 2, "adamw": 2, "adamax": 2, "sgd": 0}
 _PROBE = 2  # examples; a second pass with twice as many tells what each one adds
@@ -52,10 +53,10 @@ def predict(recipe: Recipe, data: Data) -> Prediction:
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     kept = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     rows = sum(
-        t.numel() * t.element_size()
+        bytes_of(t)
         for split in (data.train, data.valid, data.test)
         for t in (split.x, split.y, split.seen, split.mask, split.weight)
-        if t is not None
+        if t is not None and not isinstance(t, Stored)
     )
     batch = min(training.batch_size, len(data.train))
     one, two = (_saved_bytes(recipe, data, count) for count in (_PROBE, 2 * _PROBE))

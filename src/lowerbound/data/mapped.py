@@ -1,0 +1,249 @@
+"""Rows on disk to data: which are mapped, what is found in one pass over them, and their split by blocks."""
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.distribution import Support
+from ..core.errors import DataError, UsageError
+from ..core.spec import Binarize, DataSpec, Form, Kind, Layout
+from .arrays import labels_of
+from .checks import LARGE, refuse_large, refuse_signs
+from .dataset import Data, Dataset, SplitName
+from .images import decoded_bytes, has_images, is_image
+from .numpy_files import map_npy
+from .sources import Reading, places_in, stem_of
+from .splits import Fractions, plan_splits
+from .stored import Source, Spans, Stored
+from .stored_arrays import npy_rows
+from .stored_images import picture_rows
+from .stored_sets import SavedSet, is_saved_set, read_set
+from .survey import Survey, survey
+
+Memory: TypeAlias = Literal["auto", "hold", "map"]
+
+SHARE = 4  # data of more than this part of the memory are mapped
+MOST_HELD = 10_000  # rows of such a split, unless a share is asked for
+_UNITS = 1000  # pieces that are split by seed, at least
+
+
+def memory_size() -> int:
+    """Return the bytes of memory this process may use: those of the machine, or of its container."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = []
+    for file in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):  # no such file, or no limit ("max")
+            continue
+    return min([machine, *limits])
+
+
+def is_mapped(memory: Memory, size: int) -> bool:
+    """Tell whether data that take `size` bytes in memory stay on disk."""
+    return memory == "map" or (memory == "auto" and size > memory_size() // SHARE)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Rows that stay on disk, and what belongs to them.
+
+    Args:
+        name: what the data are called.
+        source: all rows.
+        form: what they came as.
+        kind: of the data.
+        layout: axes of one image where it came from.
+        labels: of all rows, `[N]` numbers, or None.
+        classes: their names.
+        held: how many of the last rows are a test split.
+        files: of each row, if rows are files.
+        notes: for people.
+    """
+
+    name: str
+    source: Source
+    form: Form
+    kind: Kind
+    layout: Layout = "chw"
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    held: int = 0
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_mapped(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> Mapped | None:
+    """Return what stays on disk of what lies at `path`; None if it is to be read.
+
+    Raises:
+        UsageError: if it is to be mapped and cannot be.
+        DataError: if it cannot be read.
+    """
+    if memory == "hold":
+        return None
+    made = None
+    if _holds_images(path) and not paired:
+        if is_mapped(memory, decoded_bytes(path, reading.size)):
+            return _mapped_images(path, reading)
+    elif is_saved_set(path) and not paired:
+        found = read_set(path, reading.label)
+        if isinstance(found, SavedSet) and is_mapped(memory, found.rows.shape[0] * found.rows.row_bytes):
+            return _mapped_set(path, found)
+    elif path.name.lower().endswith(".npy") and path.is_file() and map_npy(path).ndim > 2:
+        source, kind, layout = npy_rows(path)
+        made = Mapped(stem_of(path), source, "arrays", kind, layout)
+    if made is not None and not paired and is_mapped(memory, made.source.shape[0] * made.source.row_bytes):
+        return made
+    if memory == "map":
+        raise UsageError(
+            f"{'rows that are paired with others' if paired else path.name} cannot stay on disk",
+            expected="images: files, a .npy file, or a saved data set",
+            fix="drop --memory map",
+        )
+    return None
+
+
+def _holds_images(path: Path) -> bool:
+    """Tell whether `find` would read image files here."""
+    if not path.is_dir():
+        return is_image(path)
+    names = [p.name.lower() for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
+    return has_images(path) and not any("idx" in name and not is_image(Path(name)) for name in names)
+
+
+def _mapped_images(path: Path, reading: Reading) -> Mapped:
+    source, labels, held, files = picture_rows(path, reading)
+    name, count = stem_of(path), source.shape[0] - held
+    y, classes = labels_of(None if labels is None else labels[:count], count, name)
+    if y is not None and labels is not None and held:
+        y = torch.cat([y, places_in(classes, labels[count:], name)])
+    return Mapped(name, source, "images", "image", "chw", y, classes, held, files)
+
+
+def _mapped_set(path: Path, found: SavedSet) -> Mapped:
+    name, count = stem_of(path), found.rows.shape[0] - found.held
+    labels = found.labels
+    y, classes = labels_of(None if labels is None else labels[:count], count, name)
+    if y is not None and labels is not None and found.held:
+        y = torch.cat([y, places_in(classes, [str(label) for label in labels[count:]], name)])
+    return Mapped(name, found.rows, "arrays", found.kind, found.layout, y, classes, found.held)
+
+
+def mapped_data(
+    found: Mapped, *, binarize: Binarize, scale: int | None, fractions: Fractions, like: DataSpec | None = None
+) -> Data:
+    """Return data whose training rows stay on disk; all rows are looked at once.
+
+    Rows are split by blocks, since a number for each of all rows may take more memory than is left.
+
+    Raises:
+        DataError: if a value cannot be trained on.
+        UsageError: if an option is out of range.
+    """
+    source, name = found.source, found.name
+    if like is not None and like.classes and found.labels is not None:
+        place = places_in(like.classes, found.classes, name)
+        found = replace(found, labels=place[found.labels], classes=like.classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd metadata
+        facts = survey(source, name)
+    if scale is None:
+        scale = 255 if source.dtype == torch.uint8 and found.kind == "image" and facts.range[1] > 1 else 1
+    if scale != 1 and not (facts.range[0] >= 0 and facts.range[1] <= scale):
+        raise DataError(
+            f"{name} has values from {facts.range[0]:g} to {facts.range[1]:g}",
+            expected=f"0 to {scale}",
+            fix="give the right scale (--max-value), the stored value that means 1",
+        )
+    if scale == 1:
+        source.dtype = torch.float32
+    notes = (*found.notes, *source.told())
+    support: Support = "unit" if scale != 1 else facts.support(found.kind)
+    _check(facts, found.kind, support, name)
+    if support == "real" and binarize not in ("auto", "none"):
+        raise UsageError(f"{name} has real values, which cannot be binarised", fix="drop --binarize")
+    splits = split_blocks(source, found.held, fractions)
+    spec = DataSpec(
+        name=name,
+        shape=tuple(source.shape[1:]),
+        kind=found.kind,
+        support=support,
+        size=len(splits["train"]),
+        classes=found.classes,
+        binarize=binarize if support == "unit" else "none",
+        data_seed=fractions.seed,
+        resolution=1 / scale if scale != 1 else 0.0,
+        layout=found.layout,
+        form=found.form,
+    )
+    train, valid, test = (_part(found, splits[name], name, spec, scale) for name in ("train", "valid", "test"))
+    data = Data(train, valid, test, warnings=_warnings(facts, spec))
+    return replace(data, notes=(*notes, described(found, data)))
+
+
+def described(found: Mapped, data: Data) -> str:
+    """Return what is said of data that stay on disk."""
+    size = found.source.shape[0] * found.source.row_bytes
+    return (
+        f"{found.name} stays on disk ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
+        f"blocks are shuffled, {len(data.valid):,} validation and {len(data.test):,} test rows held out"
+    )
+
+
+def _part(found: Mapped, spans: Spans, split: SplitName, spec: DataSpec, scale: int) -> Dataset:
+    places = None if found.labels is None else torch.from_numpy(spans.at(np.arange(len(spans))))
+    y = None if found.labels is None else found.labels[places]
+    return Dataset(Stored(found.source, spans), y, spec, split, scale, files=found.files)
+
+
+def split_blocks(source: Source, held: int, fractions: Fractions) -> dict[SplitName, Spans]:
+    """Return the places of each split: units of neighbouring rows are drawn by seed as single rows are in memory.
+
+    A unit is a block, or the part of one of which there are a thousand. Validation and test rows are no more than
+    `MOST_HELD` unless their shares are asked for.
+    """
+    count = source.shape[0] - held
+    bounds = np.append(source.bounds[source.bounds < count], count)
+    sizes = np.diff(bounds)
+    unit = max(1, min(int(sizes.max()), count // _UNITS))
+    pieces = -(-sizes // unit)
+    start = np.repeat(bounds[:-1], pieces)
+    starts = start + unit * (np.arange(len(start)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
+    units = Spans(starts, np.diff(np.append(starts, count)))
+    given = None if not held else Spans(np.array([count]), np.array([held]))
+    plan = plan_splits(len(starts), given, fractions.seed, *fractions.of(count, MOST_HELD))
+
+    def of(index: Tensor) -> Spans:
+        return Spans(units.starts[index.numpy()], units.sizes[index.numpy()])
+
+    test = given if given is not None else of(plan.test if plan.test is not None else torch.empty(0, dtype=torch.long))
+    return {"train": of(plan.train), "valid": of(plan.valid), "test": test}
+
+
+def _check(facts: Survey, kind: Kind, support: Support, name: str) -> None:
+    if support != "real":
+        return
+    if kind == "image" and facts.signs:
+        refuse_signs(name)
+    refuse_large(max(abs(value) for value in facts.range), name)
+
+
+def _warnings(facts: Survey, spec: DataSpec) -> tuple[str, ...]:
+    """Return what is probably wrong; repeated rows are not looked for."""
+    lines = []
+    same = int((facts.low == facts.high).sum())
+    if same == facts.low.size:
+        lines.append("all rows are identical: zero variance, there is nothing to learn but the row itself")
+    elif same and spec.kind != "image":
+        lines.append(f"{same} of {facts.low.size} columns are constant: a learned variance goes to its floor there")
+    low, high = facts.range
+    if spec.support == "real" and max(-low, high) > LARGE:
+        lines.append(f"values go from {low:.3g} to {high:.3g}: standardise the columns, or scale them down")
+    return tuple(lines)
