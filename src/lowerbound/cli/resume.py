@@ -9,10 +9,12 @@ from ..core.errors import UsageError
 from ..core.recipe import Recipe
 from ..explore.run_files import read_run
 from ..ship.files import read_json
+from ..trackers.trackers import Name
 from ..train import find_run, resume
 from ..train.plan import start_threads
 from .common import own_data
 from .mistakes import parse
+from .track import followed
 from .train import finish
 
 
@@ -32,6 +34,8 @@ class Resume:
     save_every: str | None = None
     """"500 steps", "2 epochs" or "10 minutes" between two checkpoints (default: after an epoch, if half a minute has
     passed, and every five minutes in a long one)."""
+    track: Name | None = None
+    """Tracker (tensorboard, wandb, ...) that a process of its own tells of the run; nothing of the training changes."""
     report: bool = True
     """Write report.html into the run folder at the end."""
 
@@ -45,4 +49,6 @@ def command(words: list[str]) -> int:
     start_threads()
     data = own_data(folder, Recipe.from_description(read_json(folder / "recipe.json")).spec)
     made = {"epochs": options.epochs, "device": options.device, "save_every": options.save_every}
-    return finish(resume(folder, data, **made, report=options.report))
+    with followed(options.track, folder) as listeners:
+        run = resume(folder, data, **made, listeners=listeners, report=options.report)
+    return finish(run)

@@ -142,7 +142,7 @@ def _bytes_of(figure: Figure, kind: str) -> bytes:
     file = BytesIO()
     with style():
         # a PNG is written anew by `_smaller`: that this one is not compressed saves time
-        packing = {"pil_kwargs": {"compress_level": 0}} if kind == "png" else {}
+        packing: dict[str, Any] = {"pil_kwargs": {"compress_level": 0}} if kind == "png" else {}
         figure.savefig(file, format=kind, dpi=DPI, metadata=undated[kind], **packing)
     return _smaller(file) if kind == "png" else file.getvalue()
 
