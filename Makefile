@@ -52,5 +52,5 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable ".[dev,hf]"
+	$(PIP) --editable ".[dev]"
 	touch $@ $(VENV)/.core

@@ -26,6 +26,16 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def server():
+    """Runs commands as processes of their own: `tests/forks.py`."""
+    from forks import Server
+
+    made = Server()
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def told(capsys):
     """Run a command in process; returns exit code, standard output and standard error."""

@@ -1,8 +1,8 @@
 """Commands as processes of their own that need not load libraries: each is a fork of a server that has loaded them.
 
-A fork has its own exit, standard output, standard error and folder, as a process started from a shell has. What Python
-reads before its first line (the encoding of the terminal, the locale) is the server's: cases about that need a process
-from the start.
+A fork has its own exit, standard output, standard error, folder and environment, as a process started from a shell
+has. What Python reads before its first line (the encoding of the terminal, the locale) is the server's: cases about
+that need a process from the start.
 """
 
 import atexit
@@ -18,23 +18,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-HELD = ("cli.train", "cli.evaluate", "cli.denoise", "recipes", "cli.main")  # of lowerbound, loaded by the server
-HELD_TOO = ("matplotlib.figure", "PIL.Image", "pyarrow.csv", "pyarrow.parquet", "scipy.stats", "sklearn.datasets")
+# Of lowerbound, loaded by the server; and what else takes long to load and commands load when they need it.
+HELD = ("cli.train", "cli.evaluate", "cli.denoise", "recipes", "explore.report", "explore.pictures", "cli.main")
+HELD_TOO = ("torch._dynamo", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin", "pyarrow.csv", "pyarrow.parquet",
+            "scipy.stats", "sklearn.datasets")  # fmt: skip
+
+
+# As a user's who has set nothing; PLAIN is the server's environment and that of its commands.
+PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+PLAIN["OMP_NUM_THREADS"] = "1"
 
 
 class Server:
-    """A process that runs commands in forks of itself, one at a time.
+    """A process that runs commands in forks of itself, one at a time."""
 
-    Args:
-        environment: of the server, and of each command.
-        seconds: after which a command is killed.
-    """
-
-    def __init__(self, environment: dict[str, str], seconds: int) -> None:
-        words = [sys.executable, str(Path(__file__)), str(seconds)]
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+    def __init__(self) -> None:
+        words = [sys.executable, str(Path(__file__))]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=PLAIN)
 
     def run(
         self,
@@ -43,18 +43,21 @@ class Server:
         out: Path,
         err: Path,
         *,
+        seconds: int = 120,
+        environment: dict[str, str] | None = None,
         kill_after: float | None = None,
         kill_from: str | None = None,
     ) -> int:
         """Run `lowerbound WORDS` in a folder, its output to two files; returns the exit code, as `subprocess` does.
 
-        With `kill_after` the system ends it after so many seconds, counted from the start or from the moment when a
-        file or folder takes the name `kill_from`; nothing of it can run any more then.
+        It is killed after so many `seconds`; `environment` is added to the server's. With `kill_after` the system ends
+        it after so many seconds, counted from the start or from the moment when a file or folder takes the name
+        `kill_from`; nothing of it can run any more then.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err)}
-        asked |= {"kill_after": kill_after, "kill_from": kill_from}
+        asked = {"words": words, "folder": str(folder), "out": str(out), "err": str(err), "seconds": seconds}
+        asked |= {"environment": environment or {}, "kill_after": kill_after, "kill_from": kill_from}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
@@ -64,13 +67,13 @@ class Server:
         self.process.communicate(timeout=10)
 
 
-def _serve(seconds: int) -> dict | None:
+def _serve() -> dict | None:
     """Answer requests until there are none; returns the request in a fork, which is to carry it out."""
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            signal.alarm(seconds)  # which kills the process, as no handler is set
+            signal.alarm(asked["seconds"])  # which kills the process, as no handler is set
             return asked
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
@@ -92,8 +95,9 @@ def _end_later(after: float, name: str | None) -> None:
 
 
 def _become(asked: dict) -> None:
-    """Be the command: its folder, and files for what it says."""
+    """Be the command: its folder, its environment, and files for what it says."""
     os.chdir(asked["folder"])
+    os.environ.update(asked["environment"])
     for name, number in (("out", 1), ("err", 2)):
         file = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
@@ -127,7 +131,7 @@ if __name__ == "__main__":
     for name in (*(f"lowerbound.{part}" for part in HELD), *HELD_TOO):
         importlib.import_module(name)
     gc.freeze()  # what is shared with the forks stays shared
-    request = _serve(int(sys.argv[1]))
+    request = _serve()
     if request is not None:
         _become(request)
         if request["kill_after"] is not None:

@@ -1,6 +1,5 @@
 """The code blocks of the documentation run, both languages have the same ones, and the table has every recipe."""
 
-import os
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forks import Server
 from lowerbound.core.recipe import RECIPES
 from lowerbound.recipes import __all__ as shipped
 
@@ -80,18 +78,17 @@ def own_data(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4])
-def test_commands_run(tmp_path, block, monkeypatch):
-    monkeypatch.setenv("LOWERBOUND_CACHE", str(tmp_path / "cache"))
+def test_commands_run(tmp_path, block, server):
     own_data(tmp_path)
     lines = [line for line in blocks(ENGLISH, "sh")[block].splitlines() if line]
     assert len(lines) >= 5
-    server, out, err = Server(dict(os.environ), 300), tmp_path / "out", tmp_path / "err"
+    out, err, environment = tmp_path / "out", tmp_path / "err", {"LOWERBOUND_CACHE": str(tmp_path / "cache")}
     for line in lines:
         command, *words = shlex.split(line)
         assert command == "lowerbound"
-        assert server.run(words, tmp_path, out, err) == 0, f"{line}\n{err.read_text()}"
+        code = server.run(words, tmp_path, out, err, seconds=300, environment=environment)
+        assert code == 0, f"{line}\n{err.read_text()}"
         assert err.read_text().strip().splitlines()[-1].startswith("next:")
-    server.close()
 
 
 def test_both_languages_have_the_same_blocks_and_headings():

@@ -35,7 +35,7 @@ PRIOR_OF = {
     "von_mises_fisher": Chosen("hyperspherical_uniform"),
 }
 # Small parts, for the test's speed.
-SMALL = {"vamp": {"pseudo_inputs": 5}, "exemplar": {"exemplars": 7}}
+SMALL = {"flow_matching": {"steps": 2}, "vamp": {"pseudo_inputs": 5}, "exemplar": {"exemplars": 7}}
 OPTIONS = {"test_fraction": 0.0, "valid_fraction": 0.0}
 
 

@@ -120,7 +120,7 @@ class Bench:
 def tell(story: Story) -> None:
     """Train an autoencoder and a VAE with one network three times each, and measure both."""
     data = first_rows(lb.load_data("digits" if story.small else "mnist", binarize="none"), 10_000)
-    hidden, epochs = ((64,), 10) if story.small else ((256, 128), 8)
+    hidden, epochs = ((64,), 4) if story.small else ((256, 128), 8)
     valid, test = data.valid.take(min(ROWS, len(data.valid))), data.test.take(min(ROWS, len(data.test)))
     data = replace(data, valid=valid, test=test)
     reach = float(hole_distance(data.train.values(), valid.values()))

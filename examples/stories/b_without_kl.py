@@ -81,7 +81,7 @@ def seed_loss(run: lb.Run, dims: int, *, kl: bool) -> list[float]:
 def tell(story: Story) -> None:
     """Train the tutorial's network four times: as an autoencoder, without the KL, with two squares, with the KL."""
     data = lb.load_data("digits" if story.small else "mnist", binarize="none")
-    epochs, hidden = (8, 64) if story.small else (10, 256)
+    epochs, hidden = (3, 64) if story.small else (10, 256)
     spec, dims = data.spec, data.spec.dims
     workshop = lb.recipes.workshop_vae_2025(spec, latent_dim=LATENT_DIM, hidden=hidden)
     recipes = {

@@ -45,7 +45,7 @@ class Size:
 
 
 FULL = Size("mnist", 20_000, 8, (512, 256), 1000, 15)
-SMALL = Size("digits", 2_000, 30, (64,), 200, 9)
+SMALL = Size("digits", 2_000, 10, (64,), 200, 9)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Size:
 
 
 FULL = Size("mnist", 10_000, (256, 128), 100, 20, 10, 2000, 3)
-SMALL = Size("digits", 2_000, (64,), 128, 20, 4, 80, 2)
+SMALL = Size("digits", 2_000, (64,), 128, 8, 4, 80, 2)
 Step = Callable[[Tensor, Tensor], None]
 
 

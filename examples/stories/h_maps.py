@@ -85,7 +85,7 @@ def quadrature(name: str, steps: int) -> tuple[Tensor, Tensor]:
 def tell(story: Story) -> None:
     """Draw the ring by its formula, learn three maps, and measure what a continuous map cannot do."""
     _formula(story)
-    epochs, hidden = (15, (64, 64)) if story.small else (100, (128, 128, 128))
+    epochs, hidden = (5, (64, 64)) if story.small else (100, (128, 128, 128))
     story.number("samples", SMALL_SAMPLES if story.small else SAMPLES, "importance samples a point")
     story.number("epochs", epochs, "epochs")
     story.number("layers", len(hidden), "hidden layers")

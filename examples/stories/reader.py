@@ -57,7 +57,7 @@ def reader(data: lb.Data, *, small: bool) -> Reader:
     train = data.train.take(min(ROWS, len(data.train)))
     assert train.y is not None, "a reader learns from labels"
     assert data.test.y is not None, "a reader is measured by labels"
-    model = MLPClassifier((64,) if small else (128,), max_iter=150 if small else 30, alpha=1e-3, random_state=0)
+    model = MLPClassifier((64,) if small else (128,), max_iter=50 if small else 30, alpha=1e-3, random_state=0)
     with warnings.catch_warnings():  # the number of epochs is set, whether or not more would help
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(_rows(train.values()), train.y.numpy())

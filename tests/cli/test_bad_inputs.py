@@ -1,20 +1,18 @@
 """What users get wrong: each mistake is told in plain words, with its exit code, and destroys nothing.
 
-A table of cases. Each runs the real command line as a process of its own in a folder of its own, two at a time; then
-each is judged by itself: by its row in the table, and by what holds for all (`judge`).
+A table of cases. Each runs the real command line as a process of its own in a folder of its own, and is judged by its
+row in the table, and by what holds for all (`judge`).
 """
 
 import dataclasses
 import json
 import os
-import queue
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,14 +20,12 @@ import bad_files as bad
 import numpy as np
 import pytest
 
-from forks import Server
+from forks import PLAIN
 
 COMMAND = (sys.executable, "-m", "lowerbound")
 SMALL = "--hidden 8 --latent-dim 2 --epochs 1 --no-report --out run"
 TRAIN = f"train vae {SMALL} --data"
-PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
 SECONDS = 60
-AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,7 @@ class Case:
         make: writes the files into the folder.
         stdout: texts that must stand on standard output.
         check: further assertions; takes the folder and the result.
+        same_as: another command that must print the same JSON, but for the data's name.
         needs: runs to copy into runs/.
         changes: what the command may change (a prefix of paths).
         prefix: words before the command.
@@ -59,6 +56,7 @@ class Case:
     make: Callable[[Path], None] = lambda folder: None
     stdout: tuple[str, ...] = ()
     check: Callable[[Path, "Result"], None] | None = None
+    same_as: str = ""
     needs: tuple[str, ...] = ()
     changes: str = ""
     prefix: tuple[str, ...] = ()
@@ -80,19 +78,28 @@ class Result:
     before: dict[str, bytes] = field(default_factory=dict)
 
 
-def lowerbound(folder: Path, words: str, *, prefix=(), environment=None) -> Result:
-    environment = {**(PLAIN if environment is None else environment), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*prefix, *COMMAND, *shlex.split(words)], cwd=folder, capture_output=True, timeout=SECONDS, env=environment
-    )
-    text = (stream.decode("utf-8", "backslashreplace") for stream in (done.stdout, done.stderr))
-    return Result(folder, done.returncode, *text)
+def from_the_start(folder: Path, words: str, *, prefix=(), environment=None) -> Result:
+    """Run a command as a process that nothing has prepared."""
+    words = [*prefix, *COMMAND, *shlex.split(words)]
+    environment = PLAIN if environment is None else {**environment, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=folder, capture_output=True, timeout=SECONDS, env=environment)
+    return Result(folder, done.returncode, *map(_text, (done.stdout, done.stderr)))
 
 
-def forked(server: Server, folder: Path, words: str, out: Path, err: Path) -> Result:
-    """Run a command as `lowerbound` does, but for the time that torch takes to load."""
-    code = server.run(shlex.split(words), folder, out, err)
-    return Result(folder, code, *(path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)))
+def _text(stream: bytes) -> str:
+    return stream.decode("utf-8", "backslashreplace")
+
+
+@pytest.fixture
+def lowerbound(server, tmp_path_factory):
+    """Run a command in a folder, as a process that need not load libraries."""
+    out, err = (tmp_path_factory.mktemp("said") / name for name in ("out", "err"))
+
+    def run(folder: Path, words: str) -> Result:
+        code = server.run(shlex.split(words), folder, out, err, seconds=SECONDS)
+        return Result(folder, code, *(_text(path.read_bytes()) for path in (out, err)))
+
+    return run
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -134,19 +141,14 @@ def nothing_raw(folder, result):
         assert all(c.isprintable() or c == "\n" for c in text), ascii(text)
 
 
-def same_numbers_as(words):
-    """Assert that another command prints the same JSON, but for the data's name."""
-
-    def check(folder, result):
-        other = lowerbound(folder, words)
-        assert other.code == 0, other.stderr
-        here, there = (json.loads(text) for text in (result.stdout, other.stdout))
-        for numbers in (here, there):
-            for name in ("name", "path", "form", "notes", "recipes"):
-                numbers.pop(name, None)
-        assert here == there
-
-    return check
+def same_numbers(result, other):
+    """Assert that two commands printed the same JSON, but for the data's name."""
+    assert other.code == 0, other.stderr
+    here, there = (json.loads(text) for text in (result.stdout, other.stdout))
+    for numbers in (here, there):
+        for name in ("name", "path", "form", "notes", "recipes"):
+            numbers.pop(name, None)
+    assert here == there
 
 
 def one_of_many(count):
@@ -243,7 +245,7 @@ CASES = [
     fine(
         *(20, "columns in another order", "score table --data b.csv --num-samples 2 --json"),
         make=bad.columns("unit", "kind", "city", "income", "age", name="b.csv"),
-        check=same_numbers_as("score table --data t.csv --split all --num-samples 2 --json"),
+        same_as="score table --data t.csv --split all --num-samples 2 --json",
         needs=("table",),
     ),
     refused(
@@ -288,7 +290,7 @@ CASES = [
     fine(
         *(29, "byte order mark and CRLF", "data a.csv --json"),
         make=bad.both(bad.table(encoding="utf-8-sig", newline="\r\n"), bad.table("b.csv")),
-        check=same_numbers_as("data b.csv --json"),
+        same_as="data b.csv --json",
     ),
     fine(
         *(29, "semicolons are found out", "data a.csv --json"),
@@ -296,7 +298,7 @@ CASES = [
             bad.table(header=bad.HEADER.replace(",", ";"), rows=[row.replace(",", ";") for row in bad.ROWS]),
             bad.table("b.csv"),
         ),
-        check=same_numbers_as("data b.csv --json"),
+        same_as="data b.csv --json",
     ),
     refused(
         *(29, "wrong delimiter", f"{TRAIN} a.csv --delimiter '|'", "no line of a.csv", "leave --delimiter out"),
@@ -440,7 +442,7 @@ CASES = [
     fine(
         *(53, "fortran order", "data f.npy --json"),
         make=bad.both(bad.npy(np.asfortranarray(bad.normal(40, 3)), "f.npy"), bad.npy(bad.normal(40, 3))),
-        check=same_numbers_as("data a.npy --json"),
+        same_as="data a.npy --json",
     ),
     refused(
         *(55, "fewer labels than rows", f"{TRAIN} a.npz", "39 values, for 40 examples"),
@@ -575,7 +577,7 @@ CASES = [
         needs=("digits",),
     ),
     fine(
-        *(97, "resume past a damaged checkpoint", "resume digits --epochs 2", "step-999999", "damaged"),
+        *(97, "resume past a damaged checkpoint", "resume digits --epochs 2 --no-report", "step-999999", "damaged"),
         make=bad.older_checkpoint,
         needs=("digits",),
         changes="runs/digits",
@@ -646,7 +648,7 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(server, tmp_path_factory) -> Path:
     """Small runs of images, images with classes, and a table; the table's rows in t.csv."""
     folder = tmp_path_factory.mktemp("trained")
     bad.table("t.csv")(folder)
@@ -656,15 +658,9 @@ def trained(tmp_path_factory) -> Path:
         "train vae --data t.csv --label kind --valid-fraction 0 --hidden 8 --latent-dim 2 --epochs 1 --no-report "
         "--out runs/table",
     ]
-    script = f"from lowerbound.cli.main import run\nfor words in {commands!r}: assert run(words.split()) == 0"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env={**PLAIN, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    for words in commands:
+        code = server.run(words.split(), folder, folder / "out", folder / "err")
+        assert code == 0, (folder / "err").read_text()
     return folder
 
 
@@ -676,37 +672,6 @@ def prepare(case: Case, folder: Path, trained: Path) -> None:
         about.write_text(about.read_text().replace(str(trained), str(folder)))
         shutil.copy(trained / "t.csv", folder / "t.csv")
     case.make(folder)
-
-
-@pytest.fixture(scope="module")
-def results(request, tmp_path_factory, trained) -> dict[str, Result]:
-    """Run the cases that were asked for, two at a time."""
-    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    wanted = {params["case"].id for params in asked if isinstance(params.get("case"), Case)}
-    root = tmp_path_factory.mktemp("cases")
-
-    servers = queue.SimpleQueue()
-    for _ in range(AT_ONCE):
-        servers.put(Server({**PLAIN, "OMP_NUM_THREADS": "1"}, SECONDS))
-
-    def outcome(case: Case) -> Result:
-        folder = root / str(CASES.index(case))
-        prepare(case, folder, trained)
-        before = contents(folder)
-        if case.prefix or case.environment is not None:
-            result = lowerbound(folder, case.words, prefix=case.prefix, environment=case.environment)
-        else:
-            server = servers.get()
-            result = forked(server, folder, case.words, root / f"{folder.name}.out", root / f"{folder.name}.err")
-            servers.put(server)
-        return dataclasses.replace(result, before=before)
-
-    chosen = [case for case in CASES if case.id in wanted]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip((case.id for case in chosen), pool.map(outcome, chosen), strict=True))
-    for _ in range(AT_ONCE):
-        servers.get().close()
-    return found
 
 
 def judge(case: Case, result: Result) -> None:
@@ -735,10 +700,18 @@ def judge(case: Case, result: Result) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_bad_input(case, results):
-    judge(case, results[case.id])
+def test_bad_input(case, tmp_path, trained, lowerbound):
+    prepare(case, tmp_path, trained)
+    before = contents(tmp_path)
+    if case.prefix or case.environment is not None:
+        result = from_the_start(tmp_path, case.words, prefix=case.prefix, environment=case.environment)
+    else:
+        result = lowerbound(tmp_path, case.words)
+    judge(case, dataclasses.replace(result, before=before))
     if case.check is not None:
-        case.check(results[case.id].folder, results[case.id])
+        case.check(tmp_path, result)
+    if case.same_as:
+        same_numbers(result, lowerbound(tmp_path, case.same_as))
 
 
 def test_names_are_unique():
@@ -749,10 +722,9 @@ def test_names_are_unique():
 
 
 def start(folder: Path, words: str) -> subprocess.Popen:
-    environment = {**PLAIN, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*COMMAND, *shlex.split(words)],
-        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=folder, env=PLAIN, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
@@ -793,16 +765,16 @@ def judge_full(result: Result) -> None:
     assert {n for n in contents(result.folder) if ".tmp" in n or ".old-" in n} == set()
 
 
-def test_a_disk_that_fills_while_a_checkpoint_is_written(tiny, trained):
+def test_a_disk_that_fills_while_a_checkpoint_is_written(tiny, trained, lowerbound):
     shutil.copytree(trained / "runs" / "digits", tiny / "runs" / "digits")
     before = contents(tiny)
     fill(tiny, 24 << 10)
-    judge_full(lowerbound(tiny, "resume digits --epochs 2"))
+    judge_full(lowerbound(tiny, "resume digits --epochs 2 --no-report"))
     after = contents(tiny)
     kept = [name for name in before if "/checkpoints/" in name]  # the model may be a newer one, whole as well
     assert kept and all(after[name] == before[name] for name in kept)
     (tiny / "filler").unlink()
-    assert lowerbound(tiny, "resume digits --epochs 2").code == 0  # nothing was lost: it goes on
+    assert lowerbound(tiny, "resume digits --epochs 2 --no-report").code == 0  # nothing was lost: it goes on
     assert lowerbound(tiny, "sample digits --num 2").code == 0
 
 
@@ -814,7 +786,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(tiny, trained):
         "score digits --num-samples 2",
     ],
 )
-def test_a_disk_that_is_full_from_the_start(words, tiny, trained):
+def test_a_disk_that_is_full_from_the_start(words, tiny, trained, lowerbound):
     shutil.copytree(trained / "runs" / "digits", tiny / "runs" / "digits")
     fill(tiny, 0)
     before = contents(tiny)
@@ -831,7 +803,7 @@ def test_output_to_a_full_device():
     assert "Exception ignored" not in done.stderr
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_nothing_saved_is_lost(tmp_path, trained):
+def test_a_second_ctrl_c_leaves_at_once_and_nothing_saved_is_lost(tmp_path, trained, lowerbound):
     shutil.copytree(trained / "runs" / "digits", tmp_path / "runs" / "digits")
     before = contents(tmp_path)
     with start(tmp_path, "resume digits --epochs 100000") as process:
@@ -863,5 +835,5 @@ def test_a_reader_that_takes_the_first_line_alone():
 def test_everything_works_without_a_network(tmp_path):
     if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
         pytest.skip("this machine does not let a process leave the network")
-    result = lowerbound(tmp_path, f"{TRAIN} mnist --epochs 0", prefix=("unshare", "-n"))
+    result = from_the_start(tmp_path, f"{TRAIN} mnist --epochs 0", prefix=("unshare", "-n"))
     assert result.code == 0, result.stderr

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -19,9 +20,16 @@ def test_help_does_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_command_does_not_wait_for_the_compiler():
-    code = "import sys, lowerbound; assert 'torch._dynamo' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_a_command_that_reads_a_model_does_not_wait_for_the_compiler(tmp_path):
+    code = """
+        import sys, lowerbound as lb
+
+        spec = lb.DataSpec("pixels", (1, 8, 8), "image", "binary", 10)
+        for recipe in (lb.recipes.vae, lb.recipes.conv_vae, lb.recipes.gated_flow_vae):
+            lb.load(lb.save(recipe(spec).build()[0], recipe.__name__)).sample(2)
+        assert "torch._dynamo" not in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -17,13 +16,6 @@ from lowerbound.train.checkpoint import checkpoints
 
 OPTIONS = "--data digits --hidden 24 --latent-dim 3 --epochs 2 --batch-size 64 --seed 4 --ema 0.9 --lr-schedule cosine"
 STEPS = 46  # in all
-
-
-@pytest.fixture(scope="module")
-def server():
-    made = Server({**os.environ, "OMP_NUM_THREADS": "1"}, 120)
-    yield made
-    made.close()
 
 
 class Trainer:

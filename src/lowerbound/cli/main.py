@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "manifold": ("manifold", "the grid of examples that two latent dimensions span"),
     "runs": ("runs", "list the runs"),
     "compare": ("compare", "two or more runs side by side"),
+    "track": ("track", "tell TensorBoard, W&B, MLflow or trackio of a run: lowerbound track last --to tensorboard"),
     "report": ("report", "one HTML file about a run"),
     "cite": ("cite", "BibTeX of what a run or a recipe stands on"),
     "export-config": ("export_config", "the options of a run or recipe as a file for train --config"),

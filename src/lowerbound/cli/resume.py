@@ -10,12 +10,14 @@ from ..core.errors import UsageError
 from ..core.recipe import Recipe
 from ..explore.run_files import read_run
 from ..ship.files import read_json
+from ..trackers.trackers import Name
 from ..train import find_run, resume
 from ..train.fit import PROCESS_TIMEOUT
 from ..train.plan import start_threads
 from .common import own_data
 from .launching import in_processes, to_launch
 from .mistakes import parse
+from .track import followed
 from .train import finish
 
 
@@ -41,6 +43,8 @@ class Resume:
     save_every: str | None = None
     """"500 steps", "2 epochs" or "10 minutes" between two checkpoints (default: after an epoch, if half a minute has
     passed, and every five minutes in a long one)."""
+    track: Name | None = None
+    """Tracker (tensorboard, wandb, ...) that a process of its own tells of the run; nothing of the training changes."""
     report: bool = True
     """Write report.html into the run folder at the end."""
 
@@ -58,7 +62,9 @@ def command(words: list[str]) -> int:
     start_threads()
     data = own_data(folder, Recipe.from_description(read_json(folder / "recipe.json")).spec)
     names = ("epochs", "device", "process_timeout", "save_every", "report")
-    return finish(resume(folder, data, **{name: getattr(options, name) for name in names}))
+    with followed(options.track, folder) as listeners:
+        run = resume(folder, data, listeners=listeners, **{name: getattr(options, name) for name in names})
+    return finish(run)
 
 
 def _devices_before(folder: Path) -> int | None:

@@ -12,6 +12,7 @@ from ..core.errors import UsageError
 from ..core.recipe import Recipe, RecipeFunction, Training
 from ..data import Data, load_data
 from ..recipes import find
+from ..trackers.trackers import Name
 from ..train import fit, open_run
 from ..train.plan import start_threads
 from ..train.predict import predict
@@ -24,6 +25,7 @@ from .mistakes import parse
 from .output import result, saved, say
 from .parts import KINDS, Chosen, Kind, as_options, chosen_parts, names_of, split_words, with_parts
 from .recipes import listing
+from .track import TRACK, followed
 
 DATA = ("like", "seed", "source")
 RESTARTS = "With --devices: how often lost processes are started again, from the last checkpoint."
@@ -125,7 +127,9 @@ def train(
         RunFolder.check_free(out)
         given = [] if chosen["out"] else ["--out", str(out)]
         return in_processes(["train", *words, *given], out, chosen)
-    return finish(fit(recipe, data, out=out, init=init, **_for(fit, chosen, FIT)))
+    with followed(chosen["track"], out) as listeners:
+        run = fit(recipe, data, out=out, init=init, listeners=listeners, **_for(fit, chosen, FIT))
+    return finish(run)
 
 
 def dry_run(recipe: Recipe, data: Data, chosen: dict[str, Any]) -> int:
@@ -206,6 +210,7 @@ def train_options(name: str, function: RecipeFunction) -> type:
         *options_of(fit, without=FIT),
         option("init_from", str | None, "Run whose weights to start from (fine-tuning).", default=None),
         option("max_restarts", int, RESTARTS, default=0),
+        option("track", Name | None, TRACK, default=None),
         option("out", Path | None, "Run folder (default: runs/RECIPE-DATA, with a number if it exists).", default=None),
         option("config", Path | None, "File of options, as export-config writes it; other options win.", default=None),
         option("print_config", bool, "Print all options as such a file, and stop.", default=False),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..core.errors import UsageError
 from ..core.model import Network
 from ..core.record import recorded
-from .mlp import check_sizes
+from .mlp import check_sizes, he_initialised
 
 
 class GatedLinear(nn.Module):
@@ -22,8 +22,7 @@ class GatedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.both = nn.Linear(inputs, 2 * outputs)
-        nn.init.kaiming_normal_(self.both.weight, nonlinearity="relu")
-        nn.init.zeros_(self.both.bias)
+        he_initialised(self.both)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return h `[N, outputs]`."""

@@ -47,7 +47,8 @@ def check_sizes(name: str, sizes: tuple[int, ...]) -> None:
 
 def he_initialised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
     """Draw the weights from N(0, 2 / fan_in) and set the bias to 0 (He et al. 2015, arXiv 1502.01852, eq. 10)."""
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if not layer.weight.is_meta:  # without memory there is nothing to draw, and torch would load its compiler for it
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
