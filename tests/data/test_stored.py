@@ -257,7 +257,8 @@ def test_spans_find_places_and_blocks_as_a_list_of_places_would(seed):
     bounds = even_bounds(200, 13)
     blocks = np.searchsorted(bounds, places, "right") - 1
     starts = [0, *(np.flatnonzero(np.diff(blocks)) + 1), len(places)]
-    assert spans.bounds(bounds).tolist() == starts
+    assert spans.blocks(bounds)[0].tolist() == starts
+    assert (spans.blocks(bounds)[1] == blocks[starts[:-1]]).all()
     start, stop = sorted(draws.choice(len(places) + 1, 2, replace=False).tolist())
     assert (spans.cut(start, stop).at(np.arange(stop - start)) == places[start:stop]).all()
 
