@@ -90,8 +90,9 @@ def load_data(
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
-        memory: "map" leaves images on disk (files, a .npy file, a data set saved by `datasets`), where they are read
-            batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of the memory.
+        memory: "map" leaves rows on disk (images as files, in a .npy file or a data set saved by `datasets`; Parquet),
+            where they are read batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of the
+            memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
