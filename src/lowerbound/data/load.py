@@ -91,8 +91,8 @@ def load_data(
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
         memory: "map" leaves rows on disk (images as files, in a .npy file or a data set saved by `datasets`; Parquet),
-            where they are read batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of the
-            memory.
+            where they are read batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of
+            the memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
