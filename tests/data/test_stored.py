@@ -13,6 +13,7 @@ from lowerbound.core.errors import DataError, UsageError
 from lowerbound.data import stored
 from lowerbound.data.ahead import ahead
 from lowerbound.data.dataset import Data
+from lowerbound.data.inspect import inspect
 from lowerbound.data.order import Order
 from lowerbound.data.stored import Blocks, Spans, even_bounds
 
@@ -148,6 +149,14 @@ def test_the_command_line_goes_on_with_a_run_from_disk(saved, tmp_path, told, mo
     assert told("evaluate", "runs/a", "--num-samples", "10", "--split", "all")[0] == 0
 
 
+def test_of_rows_on_disk_some_are_inspected_and_that_is_said(saved, monkeypatch):
+    monkeypatch.setattr("lowerbound.data.inspect.LOOKED_AT", 50)
+    facts = inspect(load_data(saved[0], memory="map"))
+    assert facts.rows == {"train": 504, "valid": 48, "test": 48}
+    assert (facts.low, facts.high) == (saved[1][:50].min() / 255, saved[1][:50].max() / 255)
+    assert "of 600 rows on disk the first 50 were looked at" in facts.notes
+
+
 def test_a_file_cut_short_while_it_is_read_is_an_error_and_the_state_is_saved(saved, tmp_path, every_step_ticks):
     path, _ = saved
     data = load_data(path, memory="map")
@@ -257,7 +266,8 @@ def test_spans_find_places_and_blocks_as_a_list_of_places_would(seed):
     bounds = even_bounds(200, 13)
     blocks = np.searchsorted(bounds, places, "right") - 1
     starts = [0, *(np.flatnonzero(np.diff(blocks)) + 1), len(places)]
-    assert spans.bounds(bounds).tolist() == starts
+    assert spans.blocks(bounds)[0].tolist() == starts
+    assert (spans.blocks(bounds)[1] == blocks[starts[:-1]]).all()
     start, stop = sorted(draws.choice(len(places) + 1, 2, replace=False).tolist())
     assert (spans.cut(start, stop).at(np.arange(stop - start)) == places[start:stop]).all()
 

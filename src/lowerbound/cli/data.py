@@ -22,6 +22,7 @@ PATHS = (
     "a .csv, .tsv or .parquet table",
     "a .npy or .npz file of arrays",
     "an IDX file, or a folder of them with MNIST's names",
+    "a data set saved by Hugging Face `datasets`",
 )
 CONV_FROM = 24  # pixels of the smaller side
 SMALL: dict[str, Any] = {"hidden": (4,), "channels": (2,), "latent_dim": 1}  # for models that are built to be refused

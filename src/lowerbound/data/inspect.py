@@ -10,8 +10,10 @@ import torch
 from ..core.spec import Column, ColumnKind
 from .checks import repeated
 from .dataset import Data, Dataset
+from .stored import Stored
 
 MOST = 20  # classes and categories that are listed
+LOOKED_AT = 10_000  # rows, of those on disk
 FEW_VALUES = 50  # distinct whole numbers up to which a column of floats may hold classes
 FORCEABLE = ("csv", "parquet")  # forms whose columns have kinds that can be forced
 
@@ -99,8 +101,15 @@ class Facts:
 
 
 def inspect(data: Data) -> Facts:
-    """Return what data hold; numbers are over the rows of all splits, what is constant over the training rows."""
-    rows, spec = data.split("all"), data.spec
+    """Return what data hold; numbers are over the rows of all splits, what is constant over the training rows.
+
+    Of rows on disk the first 10,000 are looked at, as its notes say.
+    """
+    rows, spec, train = data.split("all"), data.spec, data.train
+    looked: tuple[str, ...] = ()
+    if isinstance(rows.x, Stored):
+        looked = (f"of {len(rows):,} rows on disk the first {min(LOOKED_AT, len(rows)):,} were looked at",)
+        rows, train = (part.take(LOOKED_AT).in_memory() for part in (rows, train))
     columns, notes, warnings = _columns(rows)
     low, high = _range(rows, columns)
     return Facts(
@@ -118,10 +127,10 @@ def inspect(data: Data) -> Facts:
         num_classes=spec.num_classes,
         duplicates=repeated(rows),
         constant=tuple(c.name for c in columns if c.constant),
-        constant_values=_constant_values(data.train),
+        constant_values=_constant_values(train),
         missing={c.name: c.missing for c in columns if c.missing},
         columns=columns,
-        notes=(*data.notes, *notes),
+        notes=(*data.notes, *looked, *notes),
         warnings=(*data.warnings, *warnings),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..core.errors import DataError, UsageError
 from ..core.spec import Binarize, Column, DataSpec
@@ -18,6 +18,9 @@ from .mapped import Mapped, Memory, find_mapped, mapped_data
 from .sources import Found, Reading, Table, find, places_in
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
+
+if TYPE_CHECKING:
+    from .mapped_tables import MappedTable
 
 Color: TypeAlias = Literal["auto", "grey", "color"]
 Standardize: TypeAlias = Literal["auto", "yes", "no"]
@@ -87,8 +90,9 @@ def load_data(
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
-        memory: "map" leaves images on disk (files, a .npy file, a data set saved by `datasets`), where they are read
-            batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of the memory.
+        memory: "map" leaves rows on disk (images as files, in a .npy file or a data set saved by `datasets`; Parquet),
+            where they are read batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of
+            the memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
@@ -120,15 +124,15 @@ def load_data(
         reading = replace(
             reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
         )
-    stays = find_mapped(path, reading, memory, paired=seen is not None)
+    stays = _stays(path, reading, memory, paired=seen is not None)
     origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same
-    found = stays or find(path, reading)
+    found = find(path, reading) if stays is None else stays
     unused = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "label"}) if is_saved_set(path) else _TABLES
     if isinstance(found, Mapped):
         _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
         options = {"binarize": binarize, "scale": max_value, "like": like}
         data = mapped_data(found, fractions=Fractions(seed, valid_fraction, test_fraction), **options)
-    elif isinstance(found, Table):
+    elif not isinstance(found, Found):
         _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY)
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
@@ -139,6 +143,15 @@ def load_data(
         data = _of_arrays(found, shown, binarize, max_value, missing, standardize, like, common)
     kept = {k: v for k, v in origin.items() if v is not None and v != []}
     return replace(data, origin={"source": str(path.resolve()), **kept})
+
+
+def _stays(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> "Mapped | MappedTable | None":
+    """Return what stays on disk of what lies at `path`; None if it is to be read."""
+    if not paired and path.name.lower().endswith(".parquet"):
+        from .mapped_tables import find_table  # loads pyarrow
+
+        return find_table(path, reading, memory)
+    return find_mapped(path, reading, memory, paired=paired)
 
 
 def load_rows(
@@ -316,14 +329,25 @@ def _fractions(common: dict[str, Any]) -> dict[str, Any]:
     return {"valid_fraction": 0.1, "test_fraction": 0.1, **common}
 
 
+def _named(common: dict[str, Any]) -> dict[str, Any]:
+    """Return seed and shares by the names that `Fractions` has for them."""
+    return {name.removesuffix("_fraction"): value for name, value in common.items()}
+
+
 def _of_table(
-    found: Table,
+    found: "Table | MappedTable",
     columns: Sequence[str],
     missing: MissingCells,
     standardize: Standardize,
     like: DataSpec | None,
     common: dict[str, Any],
 ) -> Data:
+    if not isinstance(found, Table):
+        from .mapped_tables import mapped_table
+
+        keep, fractions = ("error" if missing == "error" else "keep"), Fractions(**_named(common))
+        options = {"standardize": standardize != "no", "like": like, "fractions": fractions}
+        return mapped_table(found, columns, missing=keep, **options)
     plan = plan_splits(found.count, None, **_fractions(common))
     if like is not None:
         rows, notes = table_rows(found, like)

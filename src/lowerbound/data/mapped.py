@@ -169,7 +169,7 @@ def mapped_data(
     _check(facts, found.kind, support, name)
     if support == "real" and binarize not in ("auto", "none"):
         raise UsageError(f"{name} has real values, which cannot be binarised", fix="drop --binarize")
-    splits = split_blocks(source, found.held, fractions)
+    splits = split_blocks(source.bounds, found.held, fractions)
     spec = DataSpec(
         name=name,
         shape=tuple(source.shape[1:]),
@@ -185,32 +185,32 @@ def mapped_data(
     )
     train, valid, test = (_part(found, splits[name], name, spec, scale) for name in ("train", "valid", "test"))
     data = Data(train, valid, test, warnings=_warnings(facts, spec))
-    return replace(data, notes=(*notes, described(found, data)))
+    return replace(data, notes=(*notes, held_out(name, source, data)))
 
 
-def described(found: Mapped, data: Data) -> str:
+def held_out(name: str, source: Source, data: Data) -> str:
     """Return what is said of data that stay on disk."""
-    size = found.source.shape[0] * found.source.row_bytes
+    size = source.shape[0] * source.row_bytes
     return (
-        f"{found.name} stays on disk ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
+        f"{name} stays on disk ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
         f"blocks are shuffled, {len(data.valid):,} validation and {len(data.test):,} test rows held out"
     )
 
 
 def _part(found: Mapped, spans: Spans, split: SplitName, spec: DataSpec, scale: int) -> Dataset:
-    places = None if found.labels is None else torch.from_numpy(spans.at(np.arange(len(spans))))
+    places = None if found.labels is None else torch.from_numpy(spans.places())
     y = None if found.labels is None else found.labels[places]
     return Dataset(Stored(found.source, spans), y, spec, split, scale, files=found.files)
 
 
-def split_blocks(source: Source, held: int, fractions: Fractions) -> dict[SplitName, Spans]:
+def split_blocks(blocks: np.ndarray, held: int, fractions: Fractions) -> dict[SplitName, Spans]:
     """Return the places of each split: units of neighbouring rows are drawn by seed as single rows are in memory.
 
     A unit is a block, or the part of one of which there are a thousand. Validation and test rows are no more than
     `MOST_HELD` unless their shares are asked for.
     """
-    count = source.shape[0] - held
-    bounds = np.append(source.bounds[source.bounds < count], count)
+    count = int(blocks[-1]) - held
+    bounds = np.append(blocks[blocks < count], count)
     sizes = np.diff(bounds)
     unit = max(1, min(int(sizes.max()), count // _UNITS))
     pieces = -(-sizes // unit)

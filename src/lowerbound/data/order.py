@@ -19,12 +19,14 @@ class Order:
     Args:
         count: number of rows, N.
         bounds: where blocks start, and N: `[B + 1]`, rising from 0; None if neighbours are not read together.
-        window: rows of a window, about.
+        window: rows of a window, at most one block more.
+        sizes: rows of each block as it is read, `[B]`, others than these among them; None if there are none.
     """
 
     count: int
     bounds: Tensor | None = None
     window: int = 1
+    sizes: Tensor | None = None
 
     def batches(self, seed: int, epoch: int, size: int, device: torch.device | None = None) -> Iterator[Tensor]:
         """Yield the row numbers of each batch, `[size]`, the last one shorter; each row comes once.
@@ -47,7 +49,7 @@ class Order:
         if self.bounds is None:
             yield torch.randperm(self.count, generator=generator(Stream.ORDER, seed, epoch))
             return
-        sizes = self.bounds.diff()
+        sizes = self.bounds.diff() if self.sizes is None else self.sizes
         blocks = torch.randperm(len(sizes), generator=generator(Stream.ORDER, seed, epoch))
         before = sizes[blocks].cumsum(0) - sizes[blocks]
         windows = torch.unique_consecutive(before // self.window, return_counts=True)[1].tolist()

@@ -1,5 +1,6 @@
 """Rows into training, validation and test split, by seed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,7 +106,7 @@ def make_data(
 ) -> Data:
     """Return `Data` of rows split by `plan`, or with the given test rows; weights are made 1 on average in training."""
     spec = replace(spec, size=len(plan.train), paired=rows.seen is not None)
-    _check_weights(rows.weight, plan)
+    check_weights(rows.weight, {"train": plan.train, "valid": plan.valid, "test": plan.test})
     weight = None if rows.weight is None else (rows.weight / rows.weight[plan.train].mean()).float()
     whole = Dataset(
         rows.x, rows.y, spec, "train", scale,
@@ -126,11 +127,13 @@ def make_data(
     return replace(data, warnings=warnings_of(data))
 
 
-def _check_weights(weight: Tensor | None, plan: Plan) -> None:
-    for name, index in (("training", plan.train), ("validation", plan.valid), ("test", plan.test)):
+def check_weights(weight: Tensor | None, places: Mapping[str, Tensor | None]) -> None:
+    """Raise DataError if all rows of a split, given by their places, have weight 0."""
+    for name, index in places.items():
         if weight is not None and index is not None and len(index) and not bool(weight[index].any()):
+            called = {"train": "training", "valid": "validation"}.get(name, name)
             raise DataError(
-                f"all {len(index)} {name} rows have weight 0",
+                f"all {len(index)} {called} rows have weight 0",
                 expected="some weight in each split",
                 fix="leave out rows of weight 0, or split by another --data-seed",
             )

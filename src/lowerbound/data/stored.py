@@ -149,6 +149,10 @@ class Spans:
         span = np.searchsorted(self.before, index, "right") - 1
         return self.starts[span] + index - self.before[span]
 
+    def places(self) -> np.ndarray:
+        """Return all of them, `[n]`."""
+        return self.at(np.arange(len(self), dtype=np.int64))
+
     def cut(self, start: int, stop: int) -> "Spans":
         """Return the places from number `start` up to `stop`."""
         first = np.maximum(self.before[:-1], start)
@@ -156,8 +160,12 @@ class Spans:
         keep = last > first
         return Spans((self.starts + first - self.before[:-1])[keep], (last - first)[keep])
 
-    def bounds(self, blocks: np.ndarray) -> np.ndarray:
-        """Return where, among these places, another block begins, and their number; `blocks` are bounds of places."""
+    def blocks(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where, among these places, another block begins, and their number, `[B + 1]`; and the blocks, `[B]`.
+
+        Args:
+            blocks: bounds of all places.
+        """
         first = np.searchsorted(blocks, self.starts, "right") - 1
         last = np.searchsorted(blocks, self.starts + self.sizes - 1, "right") - 1
         counts = last - first + 1
@@ -165,7 +173,7 @@ class Spans:
         block = first[span] + np.arange(len(span)) - np.repeat(np.cumsum(counts) - counts, counts)
         starts = self.before[span] + np.maximum(blocks[block] - self.starts[span], 0)
         new = np.concatenate([[True], np.diff(block) != 0]) if len(block) else np.zeros(0, bool)
-        return np.append(starts[new], len(self)).astype(np.int64)
+        return np.append(starts[new], len(self)).astype(np.int64), block[new]
 
 
 def all_places(count: int) -> Spans:
@@ -241,10 +249,11 @@ class Stored:
     @cached_property
     def order(self) -> Order:
         """The order of an epoch: of blocks, or of rows where each is read by itself."""
-        bounds = self.chosen.bounds(self.source.bounds)
+        bounds, blocks = self.chosen.blocks(self.source.bounds)
         if len(bounds) > len(self):
             return Order(len(self))
-        return Order(len(self), torch.from_numpy(bounds), window_of(self.source.row_bytes))
+        sizes = torch.from_numpy(np.diff(self.source.bounds)[blocks])
+        return Order(len(self), torch.from_numpy(bounds), window_of(self.source.row_bytes), sizes)
 
     def pieces(self) -> Iterator[slice]:
         """Yield slices that cover all rows, each of some MiB."""

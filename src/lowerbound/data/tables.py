@@ -29,7 +29,7 @@ _TICKS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}  # in nanoseconds
 _COMMAS = r"[+-]?\d+,\d+|[+-]?\d{1,3}(,\d{3})+(\.\d+)?"
 _DECIMALS = {"32", "64", "128", "256"}
 # What may be forced on a column of each kind; that the values fit is checked beside.
-_FORCED: dict[ColumnKind, tuple[ColumnKind, ...]] = {
+FORCED: dict[ColumnKind, tuple[ColumnKind, ...]] = {
     "numeric": ("numeric", "integer", "boolean", "category"),
     "integer": ("numeric", "integer", "boolean", "category"),
     "boolean": ("boolean", "category"),
@@ -64,12 +64,12 @@ def columns_of(table: pa.Table, wanted: Sequence[str] = (), *, name: str) -> tup
         DataError: if a column does not exist, has a type or values no model can take, or no cells.
     """
     check_names(table.column_names, name)
-    pairs = _wanted(table.column_names, wanted, name)
+    pairs = wanted_columns(table.column_names, wanted, name)
     names = [column for column, _ in pairs]
     return tuple(_typed(table.column(column), column, forced, names, name) for column, forced in pairs)
 
 
-def _wanted(names: list[str], wanted: Sequence[str], where: str) -> list[tuple[str, ColumnKind | None]]:
+def wanted_columns(names: list[str], wanted: Sequence[str], where: str) -> list[tuple[str, ColumnKind | None]]:
     """Return the wanted columns with the kinds forced on them."""
     if not wanted:
         return [(name, None) for name in names]
@@ -110,40 +110,41 @@ def _check_known(asked: Sequence[str], names: Sequence[str], where: str) -> None
 def _typed(cells: pa.ChunkedArray, name: str, forced: ColumnKind | None, names: list[str], where: str) -> Column:
     """Return the column with the kind its type and values have, or the one forced on it."""
     if cells.null_count == len(cells):
-        raise _empty(name, names, where)
-    natural = _kind_of(cells.type)
+        raise all_missing(name, names, where)
+    natural = kind_of(cells.type)
     if natural is None:
-        raise _untakeable(cells.type, name, names, where)
+        raise untakeable(cells.type, name, names, where)
     kind = forced or natural
-    if kind not in _FORCED[natural]:
-        raise _unfit(f"type {listed([str(cells.type)])}", name, kind, where)
-    with _named(name, where):
+    if kind not in FORCED[natural]:
+        raise unfit(f"type {listed([str(cells.type)])}", name, kind, where)
+    with named(name, where):
         if kind == "category":
             if natural == "numeric":
-                _numbers(cells, name, where)  # infinity is no category either
+                numbers_of(cells, name, where)  # infinity is no category either
             found = _categories(cells, name, names, where, forced=forced)
             return Column(name, kind, str(cells.type), categories=found)
-        values, observed = _numbers(cells, name, where)
+        values, observed = numbers_of(cells, name, where)
     kept = values[observed]
     if not kept.size:
-        raise _empty(name, names, where)
+        raise all_missing(name, names, where)
     if forced is None and natural == "integer" and kept.min() == 0 and kept.max() == 1:
         kind = "boolean"
-    step = _step(cells.type) if kind in ("integer", "date") else 0.0
+    step = step_of(cells.type) if kind in ("integer", "date") else 0.0
     column = Column(name, kind, str(cells.type), step=step)
     check_fit(values, observed, column, where)
     return column
 
 
-def _step(type_: pa.DataType) -> float:
+def step_of(type_: pa.DataType) -> float:
+    """Return the distance of neighbouring whole numbers or dates of a type."""
     return float(_DAY_MS) if pa.types.is_date64(type_) else 1.0  # date64 counts milliseconds but holds whole days
 
 
-def _kind_of(type_: pa.DataType) -> ColumnKind | None:
+def kind_of(type_: pa.DataType) -> ColumnKind | None:
     """Return the kind of the columns of an Arrow type, None if no model takes them."""
     t = pa.types
     if t.is_dictionary(type_):
-        return None if t.is_dictionary(type_.value_type) or _kind_of(type_.value_type) is None else "category"
+        return None if t.is_dictionary(type_.value_type) or kind_of(type_.value_type) is None else "category"
     tests: tuple[tuple[ColumnKind, bool], ...] = (
         ("numeric", t.is_floating(type_) or t.is_decimal(type_)),
         ("integer", t.is_integer(type_)),
@@ -154,7 +155,7 @@ def _kind_of(type_: pa.DataType) -> ColumnKind | None:
     return next((kind for kind, true in tests if true), None)
 
 
-def _leave_out(name: str, names: Sequence[str]) -> str:
+def leave_out(name: str, names: Sequence[str]) -> str:
     """Return the words that tell how to take all columns but one."""
     others = [shlex.quote(shown(other)[1:-1]) for other in names if other != name]
     return f"leave it out: --columns {' '.join(others[:20])}{' ...' if len(others) > 20 else ''}" if others else ""
@@ -165,27 +166,30 @@ def _as_category(name: str) -> str:
     return shlex.quote(shown(name)[1:-1] + ":category")
 
 
-def _empty(name: str, names: Sequence[str], where: str) -> DataError:
-    return DataError(f"all cells of column {shown(name)} are missing", where=where, fix=_leave_out(name, names))
+def all_missing(name: str, names: Sequence[str], where: str) -> DataError:
+    """Return the error of a column without a value."""
+    return DataError(f"all cells of column {shown(name)} are missing", where=where, fix=leave_out(name, names))
 
 
-def _untakeable(type_: pa.DataType, name: str, names: Sequence[str], where: str) -> DataError:
+def untakeable(type_: pa.DataType, name: str, names: Sequence[str], where: str) -> DataError:
+    """Return the error of a column whose type no model takes."""
     return DataError(
         f"column {shown(name)} has type {listed([str(type_)])}, which no model takes",
         where=where,
         expected="numbers, texts, booleans, dates or times with a date",
-        fix=_leave_out(name, names),
+        fix=leave_out(name, names),
     )
 
 
-def _unfit(what: str, name: str, kind: str, where: str) -> DataError:
+def unfit(what: str, name: str, kind: str, where: str) -> DataError:
+    """Return the error of a column that a kind was forced on which it cannot be."""
     return DataError(
         f"column {shown(name)} cannot be {kind}: it has {what}", where=where, fix="give it another kind, or none"
     )
 
 
 @contextmanager
-def _named(name: str, where: str) -> Iterator[None]:
+def named(name: str, where: str) -> Iterator[None]:
     """Turn what Arrow cannot convert into an error that names the column."""
     try:
         yield
@@ -202,7 +206,7 @@ def _refuse(bad: np.ndarray, what: str, name: str, where: str, *, expected: str 
         raise DataError(f"column {shown(name)} holds {what} {rows}", where=where, expected=expected, fix=fix)
 
 
-def _numbers(cells: pa.ChunkedArray, name: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+def numbers_of(cells: pa.ChunkedArray, name: str, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers, booleans or dates as float64 `[N]`, 0 where missing, and where they are observed `[N]`."""
     if pa.types.is_date32(cells.type):
         cells = cells.cast(pa.int32())
@@ -229,11 +233,11 @@ def check_fit(values: np.ndarray, observed: np.ndarray, column: Column, where: s
     _refuse(bad, f"{example}, which is not {column.kind}," if example else "", column.name, where, expected=expected)
 
 
-def _texts(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+def texts_of(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the cells as texts, from which `_from_texts` makes the same cells again."""
     t, type_ = pa.types, cells.type
     if t.is_dictionary(type_):
-        return _texts(cells.cast(type_.value_type))
+        return texts_of(cells.cast(type_.value_type))
     if t.is_floating(type_):
         cells = cells.cast(pa.float32()) if t.is_float16(type_) else cells
         cells = pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
@@ -247,21 +251,21 @@ def _from_texts(texts: Sequence[str], type_: pa.DataType) -> pa.Array:
     plain = pa.array(list(texts), pa.string())
     if pa.types.is_timestamp(type_):
         return plain.cast(pa.timestamp(type_.unit)).cast(pa.int64()).cast(type_)
-    return pa.array(list(texts), type_) if _kind_of(type_) == "category" else plain.cast(type_)
+    return pa.array(list(texts), type_) if kind_of(type_) == "category" else plain.cast(type_)
 
 
 def _categories(
     cells: pa.ChunkedArray, name: str, names: Sequence[str], where: str, *, forced: ColumnKind | None
 ) -> tuple[str, ...]:
     """Return the distinct texts of a column: in order, of a dictionary in its order."""
-    texts = _texts(cells)
+    texts = texts_of(cells)
     if texts.null_count == len(texts):
-        raise _empty(name, names, where)
+        raise all_missing(name, names, where)
     distinct = pc.count_distinct(texts).as_py()
     count = len(texts) - texts.null_count
-    fix = " or ".join(part for part in (_leave_out(name, names), f"force it: {_as_category(name)}") if part)
+    fix = " or ".join(part for part in (leave_out(name, names), f"force it: {_as_category(name)}") if part)
     if forced is None and not pa.types.is_dictionary(cells.type):
-        _refuse_odd_texts(texts, name, where)
+        refuse_odd_texts(texts, name, where)
     if forced is None and count >= _FEW and distinct > count / 2:
         raise DataError(
             f"column {shown(name)} holds {distinct:,} different texts in {count:,} rows: "
@@ -270,19 +274,19 @@ def _categories(
             fix=fix,
         )
     if pa.types.is_dictionary(cells.type):
-        texts = _texts(pa.chunked_array([cells.unify_dictionaries().chunk(0).dictionary]))
+        texts = texts_of(pa.chunked_array([cells.unify_dictionaries().chunk(0).dictionary]))
         distinct = pc.count_distinct(texts).as_py()
     if distinct > MAX_CATEGORIES:
         raise DataError(
             f"column {shown(name)} has {distinct:,} categories",
             where=where,
             expected=f"at most {MAX_CATEGORIES:,}",
-            fix=_leave_out(name, names),
+            fix=leave_out(name, names),
         )
     found = list(dict.fromkeys(texts.unique().drop_null().to_pylist()))
     if pa.types.is_dictionary(cells.type):
         return tuple(found)
-    number = _kind_of(cells.type) in ("numeric", "integer")
+    number = kind_of(cells.type) in ("numeric", "integer")
     return tuple(sorted(found, key=Decimal) if number else sorted(found))
 
 
@@ -292,7 +296,7 @@ def _odd(texts: pa.ChunkedArray, pattern: str) -> np.ndarray:
     return ~np.asarray(pc.fill_null(matches, fill_value=True).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _refuse_odd_texts(texts: pa.ChunkedArray, name: str, where: str) -> None:
+def refuse_odd_texts(texts: pa.ChunkedArray, name: str, where: str) -> None:
     """Refuse a column of numbers that one bad cell made a column of texts."""
     count = len(texts) - texts.null_count
     odd = _odd(texts, NUMBER)
@@ -325,7 +329,7 @@ def encode(table: pa.Table, columns: Sequence[Column], *, name: str) -> tuple[Ce
     values = np.zeros((table.num_rows, len(columns)))
     observed = np.zeros(values.shape, dtype=bool)
     for i, column in enumerate(columns):
-        with _named(column.name, name):
+        with named(column.name, name):
             values[:, i], observed[:, i] = _encoded(table.column(column.name), column, name)
         if not column.constant:
             continue
@@ -341,7 +345,7 @@ def encode(table: pa.Table, columns: Sequence[Column], *, name: str) -> tuple[Ce
 
 def _encoded(cells: pa.ChunkedArray, column: Column, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return one column's cells as numbers `[N]`, and which are observed `[N]`."""
-    kind = _kind_of(cells.type)
+    kind = kind_of(cells.type)
     if pa.types.is_null(cells.type):
         return np.zeros(len(cells)), np.zeros(len(cells), dtype=bool)
     if column.kind == "category":
@@ -350,7 +354,7 @@ def _encoded(cells: pa.ChunkedArray, column: Column, where: str) -> tuple[np.nda
         return _encoded_categories(cells, column, where)
     if kind is None or kind == "category" or (kind == "date") != (column.kind == "date"):
         raise _changed(cells, column, where)
-    values, observed = _numbers(cells, column.name, where)
+    values, observed = numbers_of(cells, column.name, where)
     if kind == "date":
         values = _in_units(values, _ticks(cells.type), column)
     check_fit(values, observed, column, where)
@@ -360,8 +364,8 @@ def _encoded(cells: pa.ChunkedArray, column: Column, where: str) -> tuple[np.nda
 def _changed(cells: pa.ChunkedArray, column: Column, where: str) -> DataError:
     """Return the error of a column whose cells are of another type than in training."""
     what = f"type {listed([str(cells.type)])}"
-    if _kind_of(cells.type) == "category":
-        texts = _texts(cells)
+    if kind_of(cells.type) == "category":
+        texts = texts_of(cells)
         odd = _odd(texts, NUMBER)
         row = int(np.argmax(odd if odd.any() else texts.is_valid().to_numpy(zero_copy_only=False)))
         what = f"text, like {shown(texts[row].as_py() or '')} in row {row + 1:,}"
@@ -390,9 +394,9 @@ def _in_units(values: np.ndarray, ticks: int, column: Column) -> np.ndarray:
 def _encoded_categories(cells: pa.ChunkedArray, column: Column, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the places `[N]` of texts in the column's categories, and which are observed `[N]`."""
     type_ = arrow_type(column.dtype)
-    if _kind_of(type_) != "category" and cells.type != type_:  # so that 1.0 is the category 1
+    if kind_of(type_) != "category" and cells.type != type_:  # so that 1.0 is the category 1
         cells = cells.cast(type_)
-    texts = _texts(cells)
+    texts = texts_of(cells)
     places = pc.index_in(texts, value_set=pa.array(column.categories, pa.large_string()))
     observed = np.asarray(texts.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
     values = np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -426,7 +430,11 @@ def fit_columns(
     Raises:
         DataError: if a column has no cell in the training rows.
     """
-    fitted = tuple(_fitted(c, cells.values[train, i], cells.observed[train, i]) for i, c in enumerate(columns))
+    return settled(tuple(_fitted(c, cells.values[train, i], cells.observed[train, i]) for i, c in enumerate(columns)))
+
+
+def settled(fitted: tuple[Column, ...]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """Return fitted columns, and what is to be said of those that are constant; if all are, they are modelled."""
     if fitted and all(column.constant for column in fitted):  # a model needs something to model
         kept = (replace(c, constant=False, offset=c.offset if c.real else 0.0) for c in fitted)
         return tuple(kept), ("all rows are identical: zero variance",)
@@ -439,19 +447,53 @@ def fit_columns(
     return fitted, tuple(notes)
 
 
-def _fitted(column: Column, values: np.ndarray, observed: np.ndarray) -> Column:
-    """Return a column fitted to its training cells `[n]`."""
-    kept = values[observed]
-    if not kept.size:
+@dataclass(frozen=True)
+class Known:
+    """What the training cells of a column have in common.
+
+    Args:
+        rows: number of training rows.
+        cells: of them with a value.
+        low: the smallest value.
+        high: the largest one.
+        mean: of the values.
+        std: their standard deviation, 1 where it is only rounding.
+    """
+
+    rows: int
+    cells: int
+    low: float
+    high: float
+    mean: float
+    std: float
+
+
+def fitted_to(column: Column, known: Known) -> Column:
+    """Return a column fitted to its training cells.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if not known.cells:
         raise DataError(
             f"no training row has a value in column {shown(column.name)}",
             fix="leave the column out, or give more rows",
         )
-    missing, low = kept.size < values.size, float(kept.min())
-    if not missing and low == kept.max():
-        return replace(column, offset=low, scale=1.0, constant=True, missing=False)
-    offset, scale = _mean_and_std(kept) if column.real else (0.0, 1.0)
+    missing = known.cells < known.rows
+    if not missing and known.low == known.high:
+        return replace(column, offset=known.low, scale=1.0, constant=True, missing=False)
+    offset, scale = (known.mean, known.std) if column.real else (0.0, 1.0)
     return replace(column, offset=offset, scale=scale, constant=False, missing=missing)
+
+
+def _fitted(column: Column, values: np.ndarray, observed: np.ndarray) -> Column:
+    """Return a column fitted to its training cells `[n]`."""
+    kept = values[observed]
+    if not kept.size:
+        return fitted_to(column, Known(values.size, 0, 0.0, 0.0, 0.0, 1.0))
+    low, high = float(kept.min()), float(kept.max())
+    mean, std = _mean_and_std(kept) if column.real else (0.0, 1.0)
+    return fitted_to(column, Known(values.size, kept.size, low, high, mean, std))
 
 
 def _mean_and_std(values: np.ndarray) -> tuple[float, float]:
@@ -522,7 +564,7 @@ def to_table(values: np.ndarray, columns: Sequence[Column], *, observed: np.ndar
             own = np.where(empty, 0.0, units[:, place])
             place += 1
         _refuse(np.isnan(own), "NaN", column.name, "", expected="numbers from the model")
-        with _named(column.name, ""):
+        with named(column.name, ""):
             arrays.append(_cells(own, empty, column))
     return pa.table(arrays, names=[column.name for column in columns])
 
@@ -584,7 +626,7 @@ def _category_cells(codes: np.ndarray, missing: np.ndarray, column: Column) -> p
 def _shown_value(value: float, column: Column) -> str:
     """Return one value in the data's units as a message shows it."""
     cell = _cells(np.array([value]), np.zeros(1, dtype=bool), column)
-    return shown(_texts(pa.chunked_array([cell]))[0].as_py())[1:-1]
+    return shown(texts_of(pa.chunked_array([cell]))[0].as_py())[1:-1]
 
 
 def arrow_type(text: str) -> Any:
@@ -613,7 +655,7 @@ def arrow_column(values: Sequence[str], column: Column) -> pa.Array:
     Raises:
         DataError: if a text is no value of that type.
     """
-    with _named(column.name, ""):
+    with named(column.name, ""):
         if not column.categories:
             return _from_texts(values, arrow_type(column.dtype))
         place = {text: i for i, text in enumerate(column.categories)}
@@ -648,7 +690,7 @@ def texts(table: pa.Table, column: str) -> tuple[np.ndarray, Column]:
     """
     cells = _found(table, column)
     labels = _typed(cells, column, "category", [column], "")
-    found = _texts(cells)
+    found = texts_of(cells)
     missing = ~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
     _refuse(missing, "no label", column, "", fix="fill the cells, or leave the rows out")
     return np.array(found.to_pylist(), dtype=object), labels
@@ -661,10 +703,10 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
         DataError: if there is no such column, or it is not of numbers that are 0 or more, one at least positive.
     """
     cells = _found(table, column)
-    if _kind_of(cells.type) not in ("numeric", "integer", "boolean"):
+    if kind_of(cells.type) not in ("numeric", "integer", "boolean"):
         raise DataError(f"column {shown(column)} has type {listed([str(cells.type)])}", expected="numbers")
-    with _named(column, ""):
-        values, observed = _numbers(cells, column, "")
+    with named(column, ""):
+        values, observed = numbers_of(cells, column, "")
     _refuse(~observed, "no number", column, "", fix="fill the cells, or leave the rows out")
     _refuse(values < 0, "negative numbers", column, "", expected="0 or more")
     if not values.any():

@@ -1,0 +1,108 @@
+"""Tables on disk to data: columns fitted in one pass, rows split by blocks, labels and weights in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..core.errors import DataError, UsageError
+from ..core.spec import DataSpec
+from .columns import Fitted, Missing, table_spec
+from .dataset import Data, Dataset, SplitName
+from .mapped import Memory, held_out, is_mapped, split_blocks
+from .sources import Reading, Table, stem_of
+from .splits import Fractions, check_weights, weights_of
+from .stored import Spans, Stored
+from .stored_tables import ParquetBlocks, TableRows, check_table, fit_table
+
+
+@dataclass(frozen=True)
+class MappedTable:
+    """A Parquet file whose rows stay on disk, with what is read of it: labels and weights."""
+
+    blocks: ParquetBlocks
+    read: Table
+
+
+def find_table(path: Path, reading: Reading, memory: Memory) -> MappedTable | None:
+    """Return the Parquet file at `path` if its rows stay on disk.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    from .tables import numbers, texts
+
+    if memory == "hold" or not path.is_file() or not path.name.lower().endswith(".parquet"):
+        return None
+    whole = ParquetBlocks(path)
+    bounds, every = whole.bounds, whole.names
+    if not is_mapped(memory, int(bounds[-1]) * len(every) * 8) or bounds[-1] < 2:
+        return None
+    named = [(reading.label, "label"), (reading.weight, "weight")]
+    for column, what in named:
+        if column is not None and column not in every:
+            raise DataError(f"{path.name} has no column {column!r} for the {what}", expected=", ".join(every[:20]))
+    leave = tuple(column for column, _ in named if column is not None)
+    y, label = (None, None) if reading.label is None else texts(whole.column(reading.label), reading.label)
+    weight = None if reading.weight is None else numbers(whole.column(reading.weight), reading.weight)
+    name = stem_of(path)
+    read = Table(name, whole.file.schema_arrow.empty_table(), "parquet", label, y, weight, reading.weight)
+    return MappedTable(ParquetBlocks(path, leave), read)
+
+
+def mapped_table(
+    found: MappedTable,
+    columns: Sequence[str],
+    *,
+    missing: Missing,
+    standardize: bool,
+    like: DataSpec | None,
+    fractions: Fractions,
+) -> Data:
+    """Return data whose rows stay on disk, in the units of a model.
+
+    Raises:
+        DataError: if a column cannot be used.
+        UsageError: if they are not to be standardised.
+    """
+    table, read = found.blocks, found.read
+    count = int(table.bounds[-1])
+    splits = split_blocks(table.bounds, 0, fractions)
+    if not standardize:
+        raise UsageError(
+            f"{table.path.name} stays on disk, where columns are standardised", fix="--memory hold, or standardise it"
+        )
+    if like is None:
+        fitted, notes, lost = fit_table(table, columns, splits["train"], read.name)
+    else:
+        fitted, (notes, lost) = like.columns, check_table(table, like.columns, read.name)
+    if lost and missing == "error":
+        raise DataError(
+            f"{read.name} has {lost:,} missing cells",
+            fix="fill or remove them, or keep them as missing (--missing keep)",
+        )
+    classes = () if read.label is None else read.label.categories
+    spec = table_spec(read.name, Fitted(torch.empty(0), None, fitted), classes, fractions.seed, "parquet")
+    spec = replace(spec, label=read.label, weight=read.weight_name)
+    if like is not None:
+        spec = replace(like, name=read.name)
+        if lost and not like.masked:
+            raise DataError(f"{read.name} has {lost:,} missing cells, but the model was trained without any")
+    rows = TableRows(table, spec.columns, read.name)
+    labels, weight = read.numbers_of(spec.classes) if spec.classes else None, weights_of(read.weight, count, read.name)
+    by_row = labels is not None or weight is not None
+    places = {name: torch.from_numpy(spans.places()) for name, spans in splits.items()} if by_row else {}
+    check_weights(weight, places)
+    mean = None if weight is None else weight[places["train"]].mean()
+    spec = replace(spec, size=len(splits["train"]))
+
+    def part(split: SplitName, spans: Spans) -> Dataset:
+        mask = Stored(rows.mask(), spans) if lost else None
+        y = None if labels is None else labels[places[split]]
+        own = None if weight is None or mean is None else (weight[places[split]] / mean).float()
+        return Dataset(Stored(rows, spans), y, spec, split, mask=mask, weight=own)
+
+    train, valid, test = (part(name, splits[name]) for name in ("train", "valid", "test"))
+    data = Data(train, valid, test)
+    return replace(data, notes=(*notes, held_out(read.name, rows, data)))
