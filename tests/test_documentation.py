@@ -73,7 +73,8 @@ def own_data(folder: Path) -> None:
     for name in ("photos", "clean", "hazy"):
         (folder / name).mkdir()
         for i in range(30):
-            pixels = np.random.default_rng(i).integers(0, 256, (40 + i, 50, 3)) // (2 if name == "hazy" else 1)
+            squares = np.random.default_rng(i).integers(0, 256, (7, 5, 3)) // (2 if name == "hazy" else 1)
+            pixels = np.kron(squares, np.ones((10, 10, 1)))[: 40 + i]
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
 
 

@@ -85,8 +85,13 @@ class RoundedLogistic(_OfLevels):
 
     @property
     def mean(self) -> Tensor:
-        """The expectation over the levels, exactly."""
-        return (self._expected(lambda level: level) / self.top).clamp(0, 1)
+        """The expectation over the levels, exactly: the sum over k = 1, ..., top of P(level >= k)."""
+
+        def at_least(levels: Tensor) -> Tensor:
+            return torch.sigmoid((self.loc - levels + 0.5) / self.scale)
+
+        like = self.loc.expand(self._extended_shape())
+        return (expected(at_least, lambda level: (level > 0).to(level.dtype), like, self.top) / self.top).clamp(0, 1)
 
     @property
     def variance(self) -> Tensor:

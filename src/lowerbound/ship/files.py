@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,11 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         raise
     finally:
         if old.exists() and not path.exists():  # interrupted between the two renames
-            old.rename(path)
+            with suppress(OSError):  # then it stays where `newest` and `put_back` find it
+                old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_ours(path: Path) -> bool:
@@ -79,6 +81,18 @@ def newest(path: Path) -> Path:
     """Return `path`, or what a process killed between two renames left of it under its temporary name."""
     left = sorted(path.parent.glob(f".old-{path.name}-*"), key=lambda p: p.stat().st_mtime)
     return left[-1] if left and not path.exists() else path
+
+
+def put_back(folder: Path) -> None:
+    """Undo what killed writers left in a folder: remove what is half written, put back what was moved away."""
+    for left in folder.glob(".tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for old in sorted(folder.glob(".old-*"), key=lambda p: p.stat().st_mtime, reverse=True):
+        path = folder / old.name.removeprefix(".old-").rsplit("-", 2)[0]
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(path)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..core.errors import Incompatible, LowerboundError, TrainingFailed, UsageError
+from ..core.errors import Incompatible, LowerboundError, OutOfResource, TrainingFailed, UsageError
 from ..core.model import VAE, Group, Starting, inference
 from ..core.noise import Stream, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
@@ -294,14 +294,22 @@ class Loop:
         return {**environment(self.seed, self.device), **how}
 
     def _describe(self, folder: RunFolder) -> None:
-        """Write what is known before the first step; from then on, the run says `running` and can be taken up."""
+        """Write what is known before the first step; from then on, the run says `running` and can be taken up.
+
+        Where that cannot be written no folder is left, so that the same command can be given again.
+        """
         if self.again:
             folder.describe_again(self.recipe)
-        else:
+            folder.status("running", epoch=self.epoch, step=self.step)
+            return
+        try:
             folder.describe(self.recipe, self.train.spec, self.about_data, self._machine())
             if self.fine_tuned:  # these weights could not be made anew
                 self._checkpoint()
-        folder.status("running", epoch=self.epoch, step=self.step)
+            folder.status("running", epoch=self.epoch, step=self.step)
+        except (OSError, OutOfResource):
+            folder.discard()
+            raise
 
     def _epochs(self, stop: Stop) -> None:
         """Run the epochs; an early end leaves the loop through `break`."""

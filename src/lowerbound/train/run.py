@@ -31,7 +31,7 @@ from ..core.spec import DataSpec
 from ..data.checks import fingerprint
 from ..data.dataset import Data
 from ..data.load import load_data
-from ..ship.files import newest, read_json, write_json, write_text
+from ..ship.files import newest, put_back, read_json, write_json, write_text
 from ..ship.save import load
 
 LOCK = ".lock"
@@ -106,8 +106,8 @@ class RunFolder:
         folder = cls.__new__(cls)
         folder.path, folder.started = path, _started(path)
         folder._take()
-        for left in (*path.glob(".tmp-*"), *(path / "checkpoints").glob(".tmp-*")):
-            shutil.rmtree(left, ignore_errors=True)
+        put_back(path)
+        put_back(path / "checkpoints")
         for name in ("metrics.jsonl", "log.txt"):
             _end_line(path / name)
         return folder
@@ -128,6 +128,11 @@ class RunFolder:
         """Give the lock back."""
         self.lock.release()
 
+    def discard(self) -> None:
+        """Remove the folder of a run that never began."""
+        self.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def describe(self, recipe: Recipe, spec: DataSpec, data: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write what is known before the first step; `data` says where the rows came from and what was found."""
         self._write_recipe(recipe)
@@ -138,8 +143,9 @@ class RunFolder:
     def describe_again(self, recipe: Recipe) -> None:
         """Note that the run goes on: the recipe, whose epochs may have changed, and one more command."""
         self._write_recipe(recipe)
-        commands = (self.path / "command.txt").read_text(encoding="utf-8")
-        write_text(self.path / "command.txt", commands + _command() + "\n")
+        commands = self.path / "command.txt"
+        before = commands.read_text(encoding="utf-8") if commands.exists() else ""
+        write_text(commands, before + _command() + "\n")
 
     def environment(self, values: dict[str, Any]) -> None:
         """Replace env.json."""
