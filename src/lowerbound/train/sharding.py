@@ -50,7 +50,8 @@ def check_shardable(objective: Objective, model: VAE, training: Training, kernel
         kernels: that were asked for.
     """
     name, players = type(objective).__name__, list(objective.players(model))
-    reading = [m for m in (*model.modules(), *objective.modules()) if isinstance(m, Stateful) and any(m.parameters())]
+    stateful = [m for m in (*model.modules(), *objective.modules()) if isinstance(m, Stateful)]
+    reading = [module for module in stateful if list(module.parameters())]
     reasons = (
         (
             len(players) != 1,
