@@ -1,10 +1,11 @@
 """What each of two processes does in test_sharding.py; the first one writes what came out as JSON.
 
-torchrun --standalone --nproc-per-node=2 sharded.py FOLDER
+torchrun --standalone --nproc-per-node=2 sharded.py FOLDER [recipes]
 """
 
 import json
 import sys
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -14,9 +15,9 @@ from torch.distributed.tensor import DTensor
 from training_parts import Rivals, data, recipe, weights
 
 import lowerbound as lb
-from lowerbound.core.errors import LowerboundError
+from lowerbound.core.errors import Incompatible, LowerboundError
 from lowerbound.core.objective import Objective
-from lowerbound.core.recipe import Training
+from lowerbound.core.recipe import RECIPES, Training
 from lowerbound.core.record import recorded
 from lowerbound.objectives import ELBO, GECO, IWAE, MMD, RAE, STL, Hamiltonian
 from lowerbound.train import loop as loops
@@ -44,6 +45,20 @@ class Elsewhere(Objective):
         code = model.infer(batch.x).mean
         outcome.losses["model"] = outcome.losses["model"] + batch.mean(self.layer(code).square()[:, 0])
         return outcome
+
+
+@recorded
+class Full(Objective):
+    """The ELBO, for which the memory is full after the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = ELBO()
+
+    def forward(self, model, batch, step):
+        if float(step) > 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner(model, batch, step)
 
 
 def steps(objective, processes, rows=ROWS, *, made=None, shard=None, weighted=False, micro=None, **options):
@@ -150,6 +165,8 @@ def refused(processes):
         "compiled": (recipe(of), {"kernels": "compiled"}),
         "watchers": (recipe(of), {"watchers": (lambda model, epoch: None,)}),
         "weights outside": (recipe(of, RAE(decoder="l2")), {}),
+        "a jacobian": (recipe(of, RAE()), {}),
+        "memory": (recipe(of, Full()), {}),
     }
     return {name: said(lb.fit, made, of, shard=True, progress=False, **how) for name, (made, how) in cases.items()}
 
@@ -195,16 +212,44 @@ def validated(processes):
     return {"rows": len(of.valid), "alone": Loop(recipe(of), of, 0, CPU)._validate(), "together": loop._validate()}
 
 
+def recipes():
+    """Train every recipe with divided and with whole weights: how far they come apart, and how far they went."""
+    digits, found = lb.load_data("digits"), {}
+    of = lb.Data(digits.train.take(60), digits.valid.take(20), digits.test.take(5))
+    small = {"latent_dim": 2, "pseudo_inputs": 7, "components": 3, "hidden": (6,)}
+    for name, function in sorted(RECIPES.items()):
+        known = signature(function).parameters
+        options = {k: v for k, v in small.items() if k in known and name != "workshop_vae_2025"}
+        made = function(of.spec, **options).replace(after=())
+        plan = {"batch_size": 17, "optimizer": "sgd", "lr": 0.002, "clip": 1.0, "lr_warmup": 0, "progress": False}
+
+        def train(epochs, shard, made=made, plan=plan):
+            return lb.fit(made, of, epochs=epochs, shard=shard, **plan).model.state_dict()
+
+        try:
+            divided = train(2, True)
+        except Incompatible as error:
+            found[name] = {"said": str(error).splitlines()[0]}
+        else:
+            whole = train(2, False)
+            found[name] = {"apart": apart(whole, divided), "moved": apart(whole, train(0, False))}
+    return found
+
+
 def main():
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     processes = join(None, "cpu", 60.0)
-    found = {
-        "agree": agree(processes),
-        "refused": refused(processes),
-        "trained": trained(folder),
-        "validated": validated(processes),
-    }
+    found = (
+        {"recipes": recipes()}
+        if "recipes" in sys.argv
+        else {
+            "agree": agree(processes),
+            "refused": refused(processes),
+            "trained": trained(folder),
+            "validated": validated(processes),
+        }
+    )
     if processes.first:
         (folder / "found.json").write_text(json.dumps(found))
 
