@@ -151,17 +151,17 @@ def test_each_recipe_is_trained_as_with_whole_weights_or_refused_by_name(tmp_pat
     trained = {name: case for name, case in found.items() if "said" not in case}
     assert found.keys() == RECIPES.keys()
     assert len(trained) > len(found) / 2
-    assert {name: case for name, case in trained.items() if case["apart"] > 1e-5} == {}
+    assert {name: case for name, case in trained.items() if case["apart"] > 1e-3 * case["moved"]} == {}
     assert min(case["moved"] for case in trained.values()) > 1e-4
     assert all("divided" in case["said"] for case in found.values() if "said" in case)
 
 
 @pytest.mark.slow
 def test_a_killed_process_ends_in_a_resumed_run_with_the_same_weights(tmp_path):
-    options = "--epochs 3 --devices 2 --shard --save-every 3steps"
+    options = "--epochs 3 --devices 2 --shard"
     code, said = Command(f"{TRAIN} {options} --out whole", tmp_path).ended()
     assert code == 0, said
-    command = Command(f"{TRAIN} {options} --max-restarts 1 --out run", tmp_path)
+    command = Command(f"{TRAIN} {options} --max-restarts 1 --save-every 3steps --out run", tmp_path)
     command.strike(tmp_path / "run", signal.SIGKILL)
     code, said = command.ended()
     assert code == 0, said
