@@ -127,6 +127,7 @@ class Loop:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
         self.processes, self.shard = processes, shard
         self.sharded: Sharded | None = None  # from the first step on, if weights are divided
+        self.writes = True  # False if no process writes files
         self.about_data = {
             "origin": data.origin,
             "fingerprint": fingerprint(data),
@@ -320,6 +321,8 @@ class Loop:
         if self.shard:
             given = self.objective, self.model, self.optimizers
             self.sharded = Sharded(*given, self.train.batch(slice(0, 2)), self.processes)
+            self.cast = self.sharded.cast  # the former one holds the whole weights
+            self.writes = self.processes.from_first(lambda: self.folder is not None)
             self.best.weights = self.sharded.divided(self.best.weights)
 
     def _epochs(self, stop: Stop) -> None:
@@ -598,6 +601,8 @@ class Loop:
         inside = self.step % self.steps_per_epoch != 0
         sums, total = self.processes.add(self.sums, self.total) if inside else (self.sums, self.total)
         self._saved_at = self._passed()
+        if not self.writes:
+            return
         model, objective, optimizers, best = self._whole()
         if self.folder is None:
             return

@@ -290,13 +290,15 @@ class Sharded:
             build: makes model and objective anew.
             training: options of the optimisers.
         """
-        states = [self.whole(module.state_dict()) for module in (self.root.model, self.root.objective)]
+        built = build() if self.processes.first else None
+        for i, module in enumerate((self.root.model, self.root.objective)):
+            state = self.whole(module.state_dict())
+            if built is not None:
+                built[i].load_state_dict(state)
         moments = {name: self._whole_state(optimizer) for name, optimizer in self.optimizers.items()}
-        if not self.processes.first:
+        if built is None:
             return None
-        model, objective = build()
-        for module, state in zip((model, objective), states, strict=True):
-            module.load_state_dict(state)
+        model, objective = built
         optimizers = make_optimizers(objective.players(model), training)
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(moments[name])
