@@ -17,7 +17,7 @@ from ..train.plan import start_threads
 from ..train.predict import predict
 from ..train.processes import Launched, check_divisible
 from ..train.run import Run, RunFolder, free_name
-from ..train.sharding import check_shardable
+from ..train.shardable import check_shardable
 from .common import RUNS, dataclass_of, option, options_of
 from .config import Config, read_config, to_yaml, words_of
 from .launching import in_processes, to_launch

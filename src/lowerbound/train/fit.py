@@ -21,7 +21,7 @@ from .plan import Kernels, Precision, check_asked, computing
 from .processes import ALONE, join
 from .run import Run, RunFolder, stoppable
 from .saving import SaveEvery
-from .sharding import check_several, check_unwatched
+from .shardable import check_several, check_unwatched
 
 PROCESS_TIMEOUT = 600.0  # seconds
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,12 @@ from .plan import Kernels, Pass, Plan, Precision, choose, small_as_zero
 from .processes import ALONE, Processes, check_divisible
 from .run import Run, RunFolder, Status, Stop, environment
 from .saving import Passed, SaveEvery
-from .sharding import Sharded, check_shardable
+from .shardable import check_shardable
 from .snapshots import Snapshots
 from .update import Cast, Guard, Pieces, make_optimizers, set_lr, update
+
+if TYPE_CHECKING:
+    from .sharding import Sharded
 
 Watcher: TypeAlias = Callable[[VAE, int], None]
 """Is shown the model, in evaluation mode, and the number of epochs done."""
@@ -126,7 +129,7 @@ class Loop:
     ) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
         self.processes, self.shard = processes, shard
-        self.sharded: Sharded | None = None  # from the first step on, if weights are divided
+        self.sharded: "Sharded | None" = None  # from the first step on, if weights are divided
         self.writes = True  # False if no process writes files
         self.about_data = {
             "origin": data.origin,
@@ -319,6 +322,8 @@ class Loop:
     def _divide(self) -> None:
         """Leave this process its part of the weights and of the state, if they are to be divided."""
         if self.shard:
+            from .sharding import Sharded
+
             given = self.objective, self.model, self.optimizers
             self.sharded = Sharded(*given, self.train.batch(slice(0, 2)), self.processes)
             self.cast = self.sharded.cast  # the former one holds the whole weights
