@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 
 import torch
-from joined import CPU, ROWS, batch_of, randn
+from joined import CPU, ROWS, Partial, batch_of, randn
 from torch import nn
 from torch.distributed.tensor import DTensor
 from training_parts import Rivals, data, recipe, weights
@@ -130,6 +130,7 @@ def agree(processes):
         "pieces": {"objective": ELBO(), "micro": 2},
         "state": {"objective": GECO(0.2)},
         "own weights": {"objective": Elsewhere()},
+        "a weight that one process reaches": {"objective": Partial()},
         "a learned scale": of("gaussian_vae"),
         "pseudo-inputs": of("vamp", pseudo_inputs=5),
     }
