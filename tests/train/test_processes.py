@@ -15,6 +15,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from training_parts import parts, take
 
+import lowerbound
 from lowerbound.core.errors import Incompatible, OutOfResource, UsageError
 from lowerbound.objectives import ELBO, GECO, IWAE, MMD
 from lowerbound.train import launch
@@ -23,7 +24,8 @@ from lowerbound.train.processes import ALONE, Processes, join
 from lowerbound.train.update import Pieces
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent)))}
+PATHS = (HERE, HERE.parent, Path(lowerbound.__file__).parent.parent)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, PATHS))}
 TRAIN = "train vae --data digits --latent-dim 3 --hidden 24 --batch-size 64 --seed 4 --no-report --device cpu"
 
 

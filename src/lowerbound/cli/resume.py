@@ -40,6 +40,8 @@ class Resume:
     """With several devices: how often lost processes are started again, from the last checkpoint."""
     process_timeout: float = PROCESS_TIMEOUT
     """Seconds that processes wait for each other; then one that does not answer is held for lost."""
+    shard: bool | None = None
+    """Divide the weights among the processes (default: if they were before, and there are several)."""
     save_every: str | None = None
     """"500 steps", "2 epochs" or "10 minutes" between two checkpoints (default: after an epoch, if half a minute has
     passed, and every five minutes in a long one)."""
@@ -61,7 +63,7 @@ def command(words: list[str]) -> int:
         return in_processes(["resume", *words], folder, vars(options))
     start_threads()
     data = own_data(folder, Recipe.from_description(read_json(folder / "recipe.json")).spec)
-    names = ("epochs", "device", "process_timeout", "save_every", "report")
+    names = ("epochs", "device", "process_timeout", "shard", "save_every", "report")
     with followed(options.track, folder) as listeners:
         run = resume(folder, data, listeners=listeners, **{name: getattr(options, name) for name in names})
     return finish(run)

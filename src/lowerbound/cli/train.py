@@ -18,6 +18,7 @@ from ..train.plan import start_threads
 from ..train.predict import predict
 from ..train.processes import Launched, check_divisible
 from ..train.run import Run, RunFolder, free_name
+from ..train.shardable import check_shardable
 from .common import RUNS, dataclass_of, option, options_of
 from .config import Config, read_config, to_yaml, words_of
 from .launching import in_processes, to_launch
@@ -124,6 +125,9 @@ def train(
     out = chosen["out"] or free_name(RUNS, f"{name}-{data.spec.name}")
     if to_launch(chosen["devices"], chosen["max_restarts"]):
         check_divisible(recipe.objective, "among processes")
+        if chosen["shard"]:
+            model, objective = recipe.build()
+            check_shardable(objective, model, _training(recipe, chosen), chosen["kernels"])
         RunFolder.check_free(out)
         given = [] if chosen["out"] else ["--out", str(out)]
         return in_processes(["train", *words, *given], out, chosen)
@@ -134,8 +138,7 @@ def train(
 
 def dry_run(recipe: Recipe, data: Data, chosen: dict[str, Any]) -> int:
     """Say what a training would need, without starting it."""
-    given = {f.name: chosen[f.name] for f in fields(Training) if chosen[f.name] is not None}
-    needs = predict(recipe.replace(training=replace(recipe.training, **given)), data)
+    needs = predict(recipe.replace(training=_training(recipe, chosen)), data)
     result(f"parameters    {needs.parameters:,}")
     result(f"steps         {needs.steps:,} ({needs.steps_per_epoch:,} an epoch)")
     parts = (("model", needs.model_bytes), ("data", needs.data_bytes), ("one step", needs.batch_bytes))
@@ -146,6 +149,11 @@ def dry_run(recipe: Recipe, data: Data, chosen: dict[str, Any]) -> int:
     say("nothing was trained or written")
     say("next:  the same command without --dry-run")
     return 0
+
+
+def _training(recipe: Recipe, chosen: Mapping[str, Any]) -> Training:
+    given = {f.name: chosen[f.name] for f in fields(Training) if chosen[f.name] is not None}
+    return replace(recipe.training, **given)
 
 
 def _mib(size: int) -> str:

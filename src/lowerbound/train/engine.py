@@ -49,12 +49,12 @@ class Joined(Processes):
             devices=launched.here,
             num_nodes=launched.machines,
         )
-        with self._answering():
+        with self.answering():
             self.fabric.launch()
         self.device = self.fabric.device
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def answering(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
@@ -68,7 +68,7 @@ class Joined(Processes):
             ) from error
 
     def _reduced(self, values: Tensor, how: str) -> Tensor:
-        with self._answering():
+        with self.answering():
             return self.fabric.all_reduce(values, reduce_op=how)  # pyright: ignore[reportReturnType]
 
     def average(self, parameters: Sequence[nn.Parameter], rows: int, numbers: Sequence[Tensor]) -> list[Tensor]:
@@ -83,15 +83,18 @@ class Joined(Processes):
         summed = self._reduced(values, "sum")
         return dict(zip(names, summed[:-1], strict=True)), summed[-1]
 
+    def total(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+        return list(self._reduced(torch.stack([number.detach().double() for number in numbers]), "sum"))
+
     def agree(self, *numbers: int) -> tuple[int, ...]:
         return tuple(int(n) for n in self._reduced(torch.tensor(numbers), "max"))
 
     def same(self, *modules: nn.Module) -> None:
         for module in modules:
             for value in module.state_dict().values():
-                with self._answering():
+                with self.answering():
                     torch.distributed.broadcast(value, 0)
 
     def from_first(self, made: Callable[[], T]) -> T:
-        with self._answering():
+        with self.answering():
             return self.fabric.broadcast(made() if self.first else None, 0)  # pyright: ignore[reportReturnType]

@@ -21,6 +21,7 @@ from .plan import Kernels, Precision, check_asked, computing
 from .processes import ALONE, join
 from .run import Run, RunFolder, stoppable
 from .saving import SaveEvery
+from .shardable import check_several, check_unwatched
 
 PROCESS_TIMEOUT = 600.0  # seconds
 
@@ -63,6 +64,7 @@ def fit(
     kernels: Kernels = "auto",
     devices: int | None = None,
     process_timeout: float = PROCESS_TIMEOUT,
+    shard: bool = False,
     init: VAE | None = None,
     out: str | Path | None = None,
     save_every: str | None = None,
@@ -103,6 +105,8 @@ def fit(
         devices: processes that train together, each a part of every batch, on GPUs of their own where there are some.
             Scripts are started by torchrun then, which says how many there are.
         process_timeout: seconds that they wait for each other; then one that does not answer is held for lost.
+        shard: divide weights, gradients and the optimiser's state among the processes, for models that one device does
+            not hold; for objectives with one player (docs/architecture.md says which).
         init: a trained model of the same shapes whose weights to start from (fine-tuning).
         out: run folder to create; None writes nothing.
         save_every: "500 steps", "2 epochs" or "10 minutes" between two checkpoints. Default: after an epoch, if half a
@@ -116,7 +120,7 @@ def fit(
     Raises:
         UsageError: if an option is out of range or `out` exists.
         DataError: if there are too few examples.
-        Incompatible: if the weights of `init` do not fit.
+        Incompatible: if the weights of `init` do not fit, or those of the model cannot be divided.
         ProcessLost: if another process of this training ended or does not answer.
         TrainingFailed: if a term is not finite; its `run` is the last good state, which is saved first.
     """
@@ -134,7 +138,10 @@ def fit(
     saving = None if save_every is None else SaveEvery.of(save_every)
     processes = join(devices, device, process_timeout)
     place = pick_device(device) if processes is ALONE else processes.device
-    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init, processes)
+    if shard:
+        check_several(processes)
+        check_unwatched(watchers)
+    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init, processes, shard=shard)
     loop.save_every = saving
     folder = RunFolder(Path(out)) if out is not None and processes.first else None
     run = _run(loop, folder, listeners, watchers, progress=progress)
@@ -235,6 +242,7 @@ def resume(
     device: str = "auto",
     devices: int | None = None,
     process_timeout: float = PROCESS_TIMEOUT,
+    shard: bool | None = None,
     save_every: str | None = None,
     progress: bool = True,
     listeners: tuple[Listener, ...] = (),
@@ -253,6 +261,7 @@ def resume(
         device: "auto", "cpu", "cuda", ...
         devices: processes that train together, as for `fit`; as many as before give the same weights.
         process_timeout: seconds that they wait for each other.
+        shard: divide the weights among the processes, as for `fit`. None: if they were before, and there are several.
         save_every: how often the state is saved, as for `fit`.
         progress: show progress on standard error.
         listeners: further listeners.
@@ -279,7 +288,11 @@ def resume(
     try:
         precision, kernels, threads = _computed(machine, path / "env.json")
         seed, recipe = int(machine["seed"]), recipe.replace(training=training)
-        loop = Loop(recipe, data, seed, place, precision, kernels, processes=processes)
+        shard = bool(machine.get("sharded")) and processes.size > 1 if shard is None else shard
+        if shard:
+            check_several(processes)
+            kernels = "eager"
+        loop = Loop(recipe, data, seed, place, precision, kernels, processes=processes, shard=shard)
         loop.save_every = saving
         loop.plan = replace(loop.plan, threads=threads)
         talk = Listeners([] if folder is None else [Terminal() if progress else LogFile(path / "log.txt")])

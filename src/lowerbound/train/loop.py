@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.errors import Incompatible, LowerboundError, OutOfResource, TrainingFailed, UsageError
@@ -21,6 +22,7 @@ from ..core.noise import Stream, kept_generators, reseed, seeded
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.rules import check_values
+from ..core.types import Batch
 from ..data.ahead import ahead
 from ..data.augment import Augment
 from ..data.checks import fingerprint
@@ -33,8 +35,12 @@ from .plan import Kernels, Pass, Plan, Precision, choose, low_precision, small_a
 from .processes import ALONE, Processes, check_divisible
 from .run import Run, RunFolder, Status, Stop, environment
 from .saving import Passed, SaveEvery
+from .shardable import check_shardable
 from .snapshots import Snapshots
 from .update import Cast, Guard, Pieces, make_optimizers, set_lr, update
+
+if TYPE_CHECKING:
+    from .sharding import Sharded
 
 Watcher: TypeAlias = Callable[[VAE, int], None]
 """Is shown the model, in evaluation mode, and the number of epochs done."""
@@ -121,9 +127,13 @@ class Loop:
         kernels: Kernels = "auto",
         init: VAE | None = None,
         processes: Processes = ALONE,
+        *,
+        shard: bool = False,
     ) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
-        self.processes = processes
+        self.processes, self.shard = processes, shard
+        self.sharded: "Sharded | None" = None  # from the first step on, if weights are divided
+        self.writes = True  # False if no process writes files
         self.about_data = {
             "origin": data.origin,
             "fingerprint": fingerprint(data),
@@ -160,6 +170,8 @@ class Loop:
         self.objective: Objective = objective.to(device)
         if processes.size > 1:
             check_divisible(self.objective, "among processes")
+            if shard:
+                check_shardable(self.objective, self.model, self.training, kernels)
             processes.same(self.model, self.objective)
         self.pieces = Pieces(self.training.micro_batch, divides=not self.objective.couples_batch)
         if self.training.micro_batch is not None:
@@ -170,11 +182,14 @@ class Loop:
         self.guard = Guard(device)
         self.steps_per_epoch = math.ceil(len(self.train) / self.training.batch_size)
         steps, rows = self.training.epochs * self.steps_per_epoch, min(self.training.batch_size, len(self.train))
-        asked = precision, kernels
+        asked: tuple[Precision, Kernels] = precision, "eager" if shard else kernels
         self.plan: Plan = processes.from_first(
             lambda: choose(self.model, self.objective, self.train, steps, rows, asked)
         )
         self.compute = Pass(self.plan.kernels, self._rows_of_a_pass())
+        if shard:  # until it is divided, a whole state waits where there is more memory
+            self.model.cpu()
+            self.objective.cpu()
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.skip = 0  # steps of the next epoch that were taken before a restart
         self.sums: dict[str, Tensor] = {}  # of the terms of the epoch so far
@@ -217,10 +232,12 @@ class Loop:
     def run(self, stop: Stop, folder: RunFolder | None, log: Listeners, watchers: tuple[Watcher, ...] = ()) -> Run:
         """Train until the epochs are over, patience ends, a signal comes or a number is not finite."""
         self.folder, self.log, self.watchers = folder, log, watchers
-        if folder is not None and self.shown.spec.kind == "image" and self.shown.spec.shape[0] in (1, 3):
+        pictures = self.shown.spec.kind == "image" and self.shown.spec.shape[0] in (1, 3) and not self.shard
+        if folder is not None and pictures:
             self.snapshots = Snapshots(folder.path / "snapshots", self.shown)
         try:
             self._announce()
+            self._divide()
             self._epochs(stop)
             status = "done" if self.signal is None else "stopped"
             self._finish(status)
@@ -251,7 +268,7 @@ class Loop:
             "device": str(self.device), "precision": self.plan.precision, "kernels": self.plan.kernels,
             "parameters": count,
             "epochs": self.training.epochs, "steps_per_epoch": self.steps_per_epoch,
-            "processes": self.processes.size,
+            "processes": self.processes.size, "sharded": self.shard,
         }  # fmt: skip
         if self.folder is not None:
             self._describe(self.folder)
@@ -266,6 +283,8 @@ class Loop:
             self.log.say("grey pixels are binarised anew in each batch (dynamic); validation and test once, by seed")
         if spec.label is not None and not self.model.conditional:
             self.log.say(f"{spec.label.name!r} is kept aside: {self.recipe.name} does not model it (cvae does)")
+        if self.shard:
+            self.log.say(f"weights, gradients and moments are divided among {self.processes.size} processes")
         for line in self.found:
             self.log.say(line)
         latents = self._latents()
@@ -290,7 +309,7 @@ class Loop:
 
     def _machine(self) -> dict[str, Any]:
         """Return what env.json says."""
-        how = {**self.plan.to_json(), "processes": self.processes.size}
+        how = {**self.plan.to_json(), "processes": self.processes.size, "sharded": self.shard}
         return {**environment(self.seed, self.device), **how}
 
     def _describe(self, folder: RunFolder) -> None:
@@ -310,6 +329,17 @@ class Loop:
         except (OSError, OutOfResource):
             folder.discard()
             raise
+
+    def _divide(self) -> None:
+        """Leave this process its part of the weights and of the state, if they are to be divided."""
+        if self.shard:
+            from .sharding import Sharded
+
+            given = self.objective, self.model, self.optimizers
+            self.sharded = Sharded(*given, self.train.batch(slice(0, 2)), self.processes)
+            self.cast = self.sharded.cast  # the former one holds the whole weights
+            self.writes = self.processes.from_first(lambda: self.folder is not None)
+            self.best.weights = self.sharded.divided(self.best.weights)
 
     def _epochs(self, stop: Stop) -> None:
         """Run the epochs; an early end leaves the loop through `break`."""
@@ -378,10 +408,10 @@ class Loop:
         if not skip:
             self.sums, self.total = {}, 0
         batches = islice(self.train.batches(self.seed, self.epoch, self.training.batch_size), skip, None)
-        parts, counts = tee(map(self.processes.part, batches))
-        with closing(ahead(self.train, (mine for mine, _ in parts))) as ready:
-            for i, ((rows, index), (_, counting)) in enumerate(zip(ready, counts, strict=True), skip):
-                outcome, weight = self._step(rows, index, counting)
+        parts, counts = tee((*self.processes.part(index), len(index)) for index in batches)
+        with closing(ahead(self.train, (mine for mine, *_ in parts))) as ready:
+            for i, ((rows, index), (_, *count)) in enumerate(zip(ready, counts, strict=True), skip):
+                outcome, weight = self._step(rows, index, *count)
                 if self.step == 1:
                     self._say_scales(outcome)
                 self.total = self.total + _add(self.sums, outcome.terms, weight)
@@ -409,8 +439,15 @@ class Loop:
         self.signal = signal or None
         return bool(saves) and not signal
 
-    def _step(self, rows: Dataset, index: Tensor | slice, counting: int) -> tuple[Outcome, Tensor | None]:
-        """Take this process's part in a step; returns the outcome, and the weights of the rows it is of."""
+    def _step(self, rows: Dataset, index: Tensor | slice, counting: int, total: int) -> tuple[Outcome, Tensor | None]:
+        """Take this process's part in a step; returns the outcome, and the weights of the rows it is of.
+
+        Args:
+            rows: the data, or rows that were read ahead.
+            index: this process's rows.
+            counting: of them that count.
+            total: rows of all processes.
+        """
         reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())
         set_lr(self.optimizers, self._lr())
         precision = partial(low_precision, self.device) if self.plan.precision == "bf16" else nullcontext
@@ -418,7 +455,11 @@ class Loop:
         batch, clip, skip = rows.batch(index), self.training.clip, self.training.skip_above
         given = self.objective, self.model, self.optimizers, batch, step, self.guard, clip, precision, skip
         with small_as_zero():
-            outcome = update(*given, self.compute, self.cast, self.pieces, self.processes, counting)
+            if self.sharded is None:
+                outcome = update(*given, self.compute, self.cast, self.pieces, self.processes, counting)
+            else:
+                how = (counting, total), self.pieces.rows, clip, precision, skip
+                outcome = self.sharded.update(batch, step, self.guard, *how)
         if self.pieces.rows != self.training.micro_batch:
             self._cut_finer()
         if self.plan.kernels != self.compute.kernels:
@@ -496,13 +537,23 @@ class Loop:
         step = torch.tensor(float(self.step), device=self.device)
         size, rank, block = self.processes.size, self.processes.rank, self.valid.most_rows(EVAL_ROWS)
         with inference(self.kept):
-            for i, start in enumerate(range(0, len(self.valid), block)):
-                if i % size == rank:  # the noise of a block is its own, whichever process scores it
-                    with seeded(Stream.VALIDATION, self.seed, i):
-                        batch = self.valid.batch(slice(start, start + block))
-                        total = total + _add(sums, self.objective(self.kept, batch, step).terms, batch.weight)
+            blocks = math.ceil(len(self.valid) / block)
+            for i in range(rank, size * math.ceil(blocks / size), size):
+                if i >= blocks and self.sharded is None:
+                    break
+                start = block * min(i, blocks - 1)  # where weights are divided, all make as many passes
+                with seeded(Stream.VALIDATION, self.seed, i):  # the noise of a block, whichever process scores it
+                    batch = self.valid.batch(slice(start, start + block))
+                    terms = self._outcome(batch, step).terms
+                if i < blocks:
+                    total = total + _add(sums, terms, batch.weight)
         sums, total = self.processes.add(sums, total)
         return {name: float(value) / float(total) for name, value in sums.items()}
+
+    def _outcome(self, batch: Batch, step: Tensor) -> Outcome:
+        if self.sharded is not None:
+            return self.sharded(batch, step)
+        return self.objective(self.kept, batch, step)
 
     def _report(self, split: str, terms: Mapping[str, float]) -> None:
         named = {name: terms.get(name) for name in ("elbo", "distortion", "rate")}
@@ -546,7 +597,7 @@ class Loop:
         self.epoch, self.step, self.seconds = int(done["epoch"]), int(done["step"]), float(done["seconds"])
         self._take_pieces(done.get("micro_batch"))  # older checkpoints have none
         if done["best"] is not None:
-            weights = {name: t.to(self.device) for name, t in state.best.items()}
+            weights = {name: t.to(self.model.device) for name, t in state.best.items()}
             self.best = Best(float(done["best"]), int(done["best_epoch"]), weights)
         self.skip = self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
         if self.skip < self.steps_per_epoch and self.epoch:  # stopped inside an epoch, which is then taken up again
@@ -572,14 +623,20 @@ class Loop:
         inside = self.step % self.steps_per_epoch != 0
         sums, total = self.processes.add(self.sums, self.total) if inside else (self.sums, self.total)
         self._saved_at = self._passed()
+        if not self.writes:
+            return
+        model, objective, optimizers, best = self._whole()
         if self.folder is None:
             return
         progress = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "seed": self.seed}
         progress |= {"best": None if math.isnan(self.best.value) else self.best.value, "best_epoch": self.best.epoch}
         progress |= {"sums": {name: float(value) for name, value in sums.items()}, "total": float(total)}
         progress |= {"left_out": int(self.guard.left_out), "micro_batch": self.pieces.rows}
-        state = State(self.model, self.objective, self.optimizers, progress, self.average, self.best.weights)
-        self._save_model()
+        state = State(model, objective, optimizers, progress, self.average, best)
+        kept = copy.deepcopy(model if self.average is None else self.kept)
+        if best:  # without a whole epoch there are only the current weights
+            kept.load_state_dict(best)
+        save(kept, self.folder.path / "model", recipe=self.recipe.name, options=self.recipe.options)
         path = save_checkpoint(self.folder.path / "checkpoints", state)
         self.folder.status("running", epoch=self.epoch, step=self.step)
         self.log.event("checkpoint", epoch=self.epoch, step=self.step, path=path.name)
@@ -588,18 +645,28 @@ class Loop:
     def _passed(self) -> Passed:
         return Passed(self.step, self.step // self.steps_per_epoch, time.monotonic())
 
-    def _save_model(self) -> None:
-        """Save the best weights; without a whole epoch there are only the current ones."""
-        assert self.folder is not None
-        model = copy.deepcopy(self.kept)
-        if self.best.weights:
-            model.load_state_dict(self.best.weights)
-        save(model, self.folder.path / "model", recipe=self.recipe.name, options=self.recipe.options)
+    def _whole(self) -> tuple[VAE, Objective, Mapping[str, Optimizer], dict[str, Tensor]]:
+        """Return model, objective, optimisers and best weights; if they are divided, whole in the first process."""
+        here = self.model, self.objective, self.optimizers
+        if self.sharded is None:
+            return *here, self.best.weights
+        best = self.sharded.whole(self.best.weights)
+        return *(self.sharded.gathered(lambda: self.recipe.build(self.seed), self.training) or here), best
+
+    def _put_together(self) -> None:
+        """Make the model with the best weights, or the current ones, in every process."""
+        if self.sharded is not None:
+            weights = self.sharded.whole(self.best.weights or self.model.state_dict(), everywhere=True)
+            self.sharded, self.optimizers = None, {}
+            self.model, self.objective = self.recipe.build(self.seed)
+            self.model.load_state_dict(weights)
+            self.model.to(self.device)
+        elif self.best.weights:
+            self.model.load_state_dict(self.best.weights)
 
     def _finish(self, status: Literal["done", "stopped", "failed"], **more: Any) -> None:
         self._checkpoint()
-        if self.best.weights:
-            self.model.load_state_dict(self.best.weights)
+        self._put_together()
         if status == "done":
             self._after()
         self.log.event("end", status=status, epoch=self.epoch, step=self.step, seconds=self.seconds, **more)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TypeVar
@@ -63,6 +64,14 @@ class Processes:
     ) -> tuple[dict[str, Tensor], Tensor | float | int]:
         """Return sums over the rows of all processes, in float64."""
         return dict(sums), total
+
+    def total(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+        """Return each 0-d number's sum over all processes, in float64."""
+        return [number.detach().double() for number in numbers]
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Return a context in which an exchange that another process does not answer raises ProcessLost."""
+        return nullcontext()
 
     def agree(self, *numbers: int) -> tuple[int, ...]:
         """Return the largest of each number in any process."""

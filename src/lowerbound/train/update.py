@@ -1,6 +1,6 @@
 """One optimiser step for any number of players."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -20,6 +20,8 @@ from .processes import ALONE, Processes
 SCALE_LR = 0.03
 Compute: TypeAlias = Callable[[Objective, VAE, Batch, Tensor], Outcome]
 """Computes losses and terms of a batch."""
+Sums: TypeAlias = dict[tuple[int, str], Tensor]
+"""What stateful modules learn from, by the number of the module and the name of the sum."""
 
 
 def make_optimizers(players: Mapping[str, list[nn.Parameter]], training: Training) -> dict[str, Optimizer]:
@@ -175,27 +177,54 @@ def update(
             return objective(model, piece, step) if compute is None else compute(objective, model, piece, step)
 
     outcome, sums = _passes(call, cast, optimizers, batch, Pieces() if pieces is None else pieces)
-    resting = step.new_zeros(())  # a player that does not move keeps its place among the watched numbers
-    watched = {**outcome.terms, **{f"loss of {n}": outcome.losses.get(n, resting) for n in players}}
+    watched = watched_numbers(outcome, players, step)
     if processes.size > 1:
         watched, sums = _together(processes, cast, len(batch.x) if counting is None else counting, watched, sums)
     measured = clip is not None or skip_above is not None
     norms = {name: _clip(p, clip) if measured else _sum(p) for name, p in players.items()}
-    skip = guard.watch(watched | {f"gradient of {n}": v for n, v in norms.items()}, step)
+    move(cast, {name: optimizers[name] for name in outcome.losses}, watched, norms, sums, step, guard, skip_above)
+    return outcome
+
+
+def watched_numbers(outcome: Outcome, players: Iterable[str], step: Tensor) -> dict[str, Tensor]:
+    """Return the terms and losses of a pass by name; a player that rests keeps its place among them."""
+    resting = step.new_zeros(())
+    return {**outcome.terms, **{f"loss of {n}": outcome.losses.get(n, resting) for n in players}}
+
+
+def move(
+    cast: Cast,
+    optimizers: Mapping[str, Optimizer],
+    watched: Mapping[str, Tensor],
+    norms: Mapping[str, Tensor],
+    sums: Sums,
+    step: Tensor,
+    guard: Guard,
+    skip_above: float | None = None,
+) -> None:
+    """Take the optimisers' steps and then `after_step` of every `Stateful` module, unless the guard forbids it.
+
+    Args:
+        cast: who takes part.
+        optimizers: of the players that move.
+        watched: terms and losses.
+        norms: of each player's gradient, or another number that is finite if the gradient is.
+        sums: what stateful modules learn from.
+        step: its number.
+        guard: looks at all these numbers.
+        skip_above: leave this step out if a norm is larger.
+    """
+    skip = guard.watch({**watched, **{f"gradient of {n}": v for n, v in norms.items()}}, step)
     if skip_above is not None:
         large = torch.stack(list(norms.values())).max() > skip_above
         guard.left_out += large
         skip = torch.maximum(skip, large.float())
-    for name in outcome.losses:
+    for name in optimizers:
         _step_unless(optimizers[name], skip)
     if cast.stateful and not bool(skip):
         with torch.no_grad():
             for i, module in enumerate(cast.stateful):
                 module.after_step({name: value for (of, name), value in sums.items() if of == i})
-    return outcome
-
-
-_Sums: TypeAlias = dict[tuple[int, str], Tensor]  # of each stateful module by its number
 
 
 def _passes(
@@ -204,14 +233,14 @@ def _passes(
     optimizers: Mapping[str, Optimizer],
     batch: Batch,
     pieces: Pieces,
-) -> tuple[Outcome, _Sums]:
+) -> tuple[Outcome, Sums]:
     """Add up the gradients of a batch's pieces, smaller ones where the memory is full, and what modules learn."""
     before = states()
     while True:
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         try:
-            return _joined([_backward(call(piece), piece, share, cast) for piece, share in pieces.of(batch)])
+            return joined([_backward(call(piece), piece, share, cast) for piece, share in pieces.of(batch)])
         except (MemoryError, RuntimeError) as error:
             if not memory_is_full(error):
                 raise
@@ -219,23 +248,32 @@ def _passes(
         go_back(before)
 
 
-def _backward(outcome: Outcome, piece: Batch, share: float, cast: Cast) -> tuple[Outcome, _Sums, float]:
+def _backward(outcome: Outcome, piece: Batch, share: float, cast: Cast) -> tuple[Outcome, Sums, float]:
     """Add the gradients of a piece's losses, times its share of the batch; return what is left of its pass."""
     for i, (name, loss) in enumerate(outcome.losses.items()):
         part = loss if share == 1 else share * loss
         part.backward(inputs=cast.players[name], retain_graph=i + 1 < len(outcome.losses))
-    sums: _Sums = {}
+    sums = learned(outcome, piece, cast)
+    return (outcome if share == 1 else without_graph(outcome)), sums, share
+
+
+def learned(outcome: Outcome, piece: Batch, cast: Cast) -> Sums:
+    """Return what stateful modules learn from a pass."""
+    sums: Sums = {}
     if cast.stateful and outcome.trace is not None:
         with torch.no_grad():
             for i, module in enumerate(cast.stateful):
                 sums |= {(i, name): value for name, value in module.statistics(outcome.trace, piece).items()}
-    if share < 1:  # the graph of a piece is not to outlive it
-        terms = {name: term.detach() for name, term in outcome.terms.items()}
-        outcome = Outcome({name: loss.detach() for name, loss in outcome.losses.items()}, terms, None)
-    return outcome, sums, share
+    return sums
 
 
-def _joined(parts: list[tuple[Outcome, _Sums, float]]) -> tuple[Outcome, _Sums]:
+def without_graph(outcome: Outcome) -> Outcome:
+    """Return an outcome without trace and graph, since those of a piece are not to outlive it."""
+    terms = {name: term.detach() for name, term in outcome.terms.items()}
+    return Outcome({name: loss.detach() for name, loss in outcome.losses.items()}, terms, None)
+
+
+def joined(parts: list[tuple[Outcome, Sums, float]]) -> tuple[Outcome, Sums]:
     """Return what one pass of the whole batch would have given, but for the trace of more than one."""
     first, sums, _ = parts[0]
     if len(parts) == 1:
@@ -247,12 +285,13 @@ def _joined(parts: list[tuple[Outcome, _Sums, float]]) -> tuple[Outcome, _Sums]:
 
 
 def _together(
-    processes: Processes, cast: Cast, rows: int, watched: Mapping[str, Tensor], sums: _Sums
-) -> tuple[dict[str, Tensor], _Sums]:
+    processes: Processes, cast: Cast, rows: int, watched: Mapping[str, Tensor], sums: Sums
+) -> tuple[dict[str, Tensor], Sums]:
     """Average the gradients over the rows of all processes, and add up the numbers, in one exchange."""
     parameters = list({id(p): p for group in cast.players.values() for p in group}.values())
     numbers = [value.detach().float().sum() for value in watched.values()]
-    added = processes.average(parameters, rows, [*numbers, *(value.detach() for value in sums.values())])
+    counted = [value.detach() if rows else torch.zeros_like(value) for value in sums.values()]
+    added = processes.average(parameters, rows, [*numbers, *counted])
     return dict(zip(watched, added, strict=False)), dict(zip(sums, added[len(numbers) :], strict=True))
 
 
