@@ -5,6 +5,7 @@ torchrun --standalone --nproc-per-node=2 sharded.py FOLDER [recipes]
 
 import json
 import sys
+from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
 
@@ -84,10 +85,19 @@ def steps(objective, processes, rows=ROWS, *, made=None, shard=None, weighted=Fa
     for step in range(STEPS):
         torch.randn, position[0], at = drawn, 0, torch.tensor(float(step))
         if sharded is None:
-            given = training.clip, None, training.skip_above, None, Cast.of(built, model), Pieces(micro), processes
+            given = (
+                training.clip,
+                nullcontext,
+                training.skip_above,
+                None,
+                Cast.of(built, model),
+                Pieces(micro),
+                processes,
+            )
             update(built, model, optimizers, part, at, guard, *given, counting)
         else:
-            sharded.update(part, at, guard, (counting, rows), micro, training.clip, None, training.skip_above)
+            how = (counting, rows), micro, training.clip, nullcontext, training.skip_above
+            sharded.update(part, at, guard, *how)
         torch.randn = randn
     here = sum(p.numel() for p in (model.parameters() if sharded is None else sharded.leaves.values()))
     moved = {
