@@ -105,7 +105,7 @@ def test_every_option_of_a_part_has_a_default_and_a_text(kind, name):
 def test_no_option_of_a_recipe_has_a_name_that_train_gives_another_meaning(name):
     options = {option for option in inspect.signature(RECIPES[name]).parameters if option != "spec"}
     others = {option for taken in (load_data, fit) for option in inspect.signature(taken).parameters}
-    others |= {"data_seed", "init_from", "config", "print_config", "dry_run", "track", *KINDS}
+    others |= {"data_seed", "init_from", "config", "print_config", "dry_run", "track", "max_restarts", *KINDS}
     assert not options & others
     every = {field.name for field in fields(train_options(name, RECIPES[name]))}
     assert options | (others - {"like", "source", "recipe", "init", "listeners", "progress", "watchers"}) == every

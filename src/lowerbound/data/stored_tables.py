@@ -75,7 +75,9 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} cannot be read: {shown(str(error), 200)}", where=str(path)) from error
+        raise DataError(
+            f"{path.name} cannot be read: {shown(str(error), 200)}", where=str(path), fix="check the file"
+        ) from error
 
 
 class TableRows(Source):
