@@ -78,11 +78,16 @@ def own_data(folder: Path) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
 
 
-@pytest.mark.parametrize("block", [1, 2, 3, 4])
-def test_commands_run(tmp_path, block, server):
+COMMANDS = [block.splitlines() for block in blocks(ENGLISH, "sh") if block.startswith("lowerbound ")]
+
+
+def test_blocks_of_commands_are_found():
+    assert len(COMMANDS) >= 5 and sum(map(len, COMMANDS)) >= 38
+
+
+@pytest.mark.parametrize("lines", COMMANDS, ids=[lines[0] for lines in COMMANDS])
+def test_commands_run(tmp_path, lines, server):
     own_data(tmp_path)
-    lines = [line for line in blocks(ENGLISH, "sh")[block].splitlines() if line]
-    assert len(lines) >= 5
     out, err, environment = tmp_path / "out", tmp_path / "err", {"LOWERBOUND_CACHE": str(tmp_path / "cache")}
     for line in lines:
         command, *words = shlex.split(line)

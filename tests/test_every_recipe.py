@@ -1,6 +1,7 @@
 """What every recipe must do; a new one is found in the table and needs no new test."""
 
 import copy
+import functools
 import inspect
 import json
 import re
@@ -193,7 +194,7 @@ def test_a_pass_changes_neither_model_nor_objective(name):
 def test_densities_stay_in_single_precision_where_networks_run_in_half(name):
     model, objective = made(name).build()
     optimizers, guard = make_optimizers(objective.players(model), made(name).training), Guard(torch.device("cpu"))
-    half = torch.autocast("cpu", torch.bfloat16)
+    half = functools.partial(torch.autocast, "cpu", torch.bfloat16)
     outcome = update(objective, model.train(), optimizers, batch(name), first_step(), guard, None, half)
     assert guard.failed() is None
     assert {term.dtype for term in outcome.terms.values()} == {torch.float32}

@@ -30,8 +30,8 @@ def test_the_average_is_the_recursion_by_hand_and_is_what_is_kept():
     loop = Loop(made, data(valid_fraction=0.0), 3, CPU, "float32")
     step = loop._step
 
-    def watched(index):
-        outcome = step(index)
+    def watched(*batch):
+        outcome = step(*batch)
         seen.append(flat(loop.model))
         return outcome
 

@@ -31,8 +31,9 @@ class Order:
     def batches(self, seed: int, epoch: int, size: int, device: torch.device | None = None) -> Iterator[Tensor]:
         """Yield the row numbers of each batch, `[size]`, the last one shorter; each row comes once.
 
-        >>> [rows.tolist() for rows in Order(4, torch.tensor([0, 2, 4]), 2).batches(0, 1, 3)]
-        [[3, 2, 1], [0]]
+        >>> batches = list(Order(4, torch.tensor([0, 2, 4]), 2).batches(0, 1, 3))
+        >>> [len(rows) for rows in batches], torch.cat(batches).sort().values.tolist()
+        ([3, 1], [0, 1, 2, 3])
         """
         left = torch.empty(0, dtype=torch.long)
         for rows in self._windows(seed, epoch):
