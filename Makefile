@@ -35,6 +35,8 @@ museum: $(VENV)/.dev
 bench: $(VENV)/.core .venv-peers/.made
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/nll.py
+	$(BIN)/python benchmarks/costs.py
+	$(BIN)/python benchmarks/start_up.py
 
 .venv-peers/.made: benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers

@@ -19,7 +19,6 @@ import functools
 import itertools
 import json
 import math
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from page import processor
 
 import lowerbound as lb
 from lowerbound.explore.run_files import RunFiles, read_run
@@ -119,7 +119,7 @@ def measure(name: str, row: Row, data: lb.Data, options: argparse.Namespace) -> 
         "mc_se": float(scores.variance.sum().sqrt() / len(rows)),
         "bias": float(scores.gain.mean()),
         "valid": valid,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "device": options.device,
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from page import processor
 from torch import Tensor, nn
 
 import lowerbound as lb
@@ -133,7 +134,7 @@ def table(found: dict[str, list[tuple[float, float]]], options: argparse.Namespa
     medians = {name: median(seconds for seconds, _ in rounds) for name, rounds in found.items()}
     slowest = max(medians.values())
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
+    machine = f"{processor()}, {torch.get_num_threads()} threads, {versions}"
     command = " ".join(["python benchmarks/nll.py", *sys.argv[1:]])
     lines = [
         f"# Importance-sampled log p(x) on MNIST, 784-512-20, {options.rows} rows, K = {options.num_samples}, float32",

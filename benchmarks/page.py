@@ -18,10 +18,22 @@ def page(title: str, command: str, about: Sequence[str], found: object, out: Pat
         found: the result as plain text; None where it stands in `about`.
         out: the file; None writes nothing.
     """
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     head = [f"# {title}", "", f"{datetime.now(UTC).date()}, {machine}; {command}.", ""]
     fenced = [] if found is None else ["```", str(found), "```"]
     text = "\n".join([*head, *about, *fenced, ""])
     if out is not None:
         out.write_text(text, encoding="utf-8")
     return text
+
+
+def processor() -> str:
+    """Return the processor by name and, since precisions differ by them, its instructions for bfloat16."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.machine()
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    known = {key.strip(): value.strip() for key, value in found.items()}
+    low = [word for word in ("avx512_bf16", "amx_bf16") if word in known.get("flags", "").split()]
+    return ", ".join([known.get("model name", platform.machine()), *low])

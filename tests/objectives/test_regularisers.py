@@ -64,6 +64,17 @@ def first(made: Objective, of, given, step=0.0):
     return next(iter(outcome(made, of, given, step).losses.values()))
 
 
+def test_free_bits_warm_up_as_the_elbo_does():
+    of, given = model(), batch()
+    for beta in (0.3, Linear(0.0, 0.6, 10)):
+        for made in (FreeBits(0.0, beta=beta), FreeBits(0.0, "group", beta=beta)):
+            expected = first(ELBO(beta=beta), of, given, 5.0)
+            torch.testing.assert_close(first(made, of, given, 5.0), expected, rtol=1e-12, atol=1e-12)
+    full, half = (first(FreeBits(50.0, "group", beta=beta), of, given) for beta in (1.0, 0.5))
+    assert (full - half).item() == pytest.approx(25.0)
+    assert FreeBits(0.1, beta=Linear(0.0, 1.0, 70)).settled == 70
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", ELBOS)
 def test_with_neutral_settings_loss_and_gradient_are_those_of_the_elbo(name, weighted):
@@ -116,6 +127,7 @@ def test_what_is_defined_for_one_group_refuses_two(name):
     "wrong",
     [
         lambda: FreeBits(-0.1), lambda: FreeBits(per="pixel"), lambda: FreeBits(num_samples=0),
+        lambda: FreeBits(beta=-1.0), lambda: FreeBits(beta=Linear(0.0, -1.0, 5)),
         lambda: Capacity(-1.0), lambda: Capacity(1.0, -2.0), lambda: Capacity(1.0, (1.0, Linear(0.0, -1.0, 5))),
         lambda: GECO(math.nan), lambda: GECO(gain=math.inf), lambda: GECO(decay=1.0),
         lambda: Lagging(every=0), lambda: Lagging(window=0),

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -158,21 +159,45 @@ class Conditional(nn.Module):
 
 @recorded
 class Encoder(nn.Module):
-    """Networks from what is seen to one feature for each latent group; cells with mask 0 are seen as 0."""
+    """Networks from what is seen to one feature for each latent group; cells with mask 0 are seen as 0.
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    Args:
+        networks: each reads what is seen, one for each group, unless `uses` is given.
+        uses: makes the networks a chain, from the bottom up: the first reads what is seen, each other what the one
+            before it gives, and group i gets the output of network `uses[i]`.
+
+    Raises:
+        ShapeError: if a network of a chain does not read what the one before it gives.
+        UsageError: if `uses` names a network that is not there.
+    """
+
+    def __init__(self, networks: Sequence[Network], uses: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks, self.uses = nn.ModuleList(networks), None if uses is None else tuple(uses)
+        if self.uses is None:
+            return
+        if not all(0 <= i < len(networks) for i in self.uses):
+            raise UsageError(
+                f"groups cannot use the networks {self.uses}", expected=f"numbers from 0 to {len(networks) - 1}"
+            )
+        for lower, upper in pairwise(networks):
+            if tuple(lower.out_shape) != tuple(upper.in_shape):
+                raise ShapeError(
+                    f"{type(upper).__name__} reads {tuple(upper.in_shape)}, and {type(lower).__name__} before it "
+                    f"gives {tuple(lower.out_shape)}",
+                    expected="networks of a chain that fit",
+                )
 
     def forward(
         self, x: Float[Tensor, "B *event"], y: Tensor | None = None, mask: Tensor | None = None
     ) -> list[Tensor]:
         """Return one feature `[B, ...]` for each group, top to bottom."""
         seen = x if mask is None else torch.where(mask.bool(), x, 0.0)
-        return [
-            network(seen, y, mask) if network.reads_mask else network(seen, y)  # pyright: ignore[reportCallIssue]
-            for network in self.networks
-        ]
+        found: list[Tensor] = []
+        for i, network in enumerate(self.networks):
+            read = seen if i == 0 or self.uses is None else found[-1]
+            found.append(network(read, y, mask) if network.reads_mask else network(read, y))  # pyright: ignore[reportCallIssue]
+        return found if self.uses is None else [found[i] for i in self.uses]
 
 
 class Group(nn.Module, ABC):
@@ -185,6 +210,8 @@ class Group(nn.Module, ABC):
     """True if log p(z) is itself an estimate, from below."""
     borrows = False
     """True if the prior is made of posteriors, which `infer` lends it."""
+    shares = False
+    """True if q(z|x) also reads what p(z) is computed from, so that both move the same weights."""
 
     @abstractmethod
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
@@ -201,6 +228,17 @@ class Group(nn.Module, ABC):
     def posterior_parts(self) -> tuple[nn.Module, ...]:
         """Return the modules that belong to q alone; a group with networks of its own for q names them too."""
         return (self.posterior_family,)
+
+
+class Relation(nn.Module, ABC):
+    """How what the encoder saw and what the groups above expect become a posterior."""
+
+    def check(self, given: Family, prior: Family) -> None:
+        """Raise Incompatible if the relation is not made for these families; most are made for normals."""
+
+    @abstractmethod
+    def forward(self, given: Any, p: Any) -> Distribution:
+        """Return q(z|x, state) of the distribution that the networks give, and of p(z|state)."""
 
 
 @recorded

@@ -98,8 +98,13 @@ def _not_factorised(model: VAE, objective: Objective, spec: DataSpec) -> str | N
 
 
 def _shared_weights(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    borrows = objective.parts_players and any(g.borrows for g in _groups(model))
-    return f"{type(objective).__name__} cannot be used with a prior made of posteriors" if borrows else None
+    if not objective.parts_players:
+        return None
+    groups = _groups(model)
+    if any(g.borrows for g in groups):
+        return f"{type(objective).__name__} cannot be used with a prior made of posteriors"
+    shared = any(g.shares for g in groups)
+    return f"{type(objective).__name__} cannot be used with levels whose posterior reads the prior" if shared else None
 
 
 def _prior_left_behind(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
@@ -168,7 +173,8 @@ def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> st
 
 
 def _missing_cells(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    blind = [type(n).__name__ for n in model.encoder.networks if isinstance(n, Network) and not n.reads_mask]
+    look = list(model.encoder.networks)[: None if model.encoder.uses is None else 1]  # of a chain the first one looks
+    blind = [type(n).__name__ for n in look if isinstance(n, Network) and not n.reads_mask]
     return f"an encoder of {blind[0]} cannot be used on {spec.name}" if spec.masked and blind else None
 
 
@@ -229,7 +235,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "two players x shared weights",
-        "the encoder is part of the prior, so neither player's gradient is that of its own bound",
+        "the encoder and the prior share weights, so neither player's gradient is that of its own bound",
         "use a prior with its own weights, or the objective IWAE",
         _shared_weights,
     ),

@@ -5,6 +5,17 @@ from .conv import ConvDecoder, ConvEncoder
 from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
+from .resnet import ResNet
 from .spectral import SpectralNorm
 
-__all__ = ["MLP", "Activation", "ColumnInputs", "ConvDecoder", "ConvEncoder", "GatedMLP", "LogCounts", "SpectralNorm"]
+__all__ = [
+    "MLP",
+    "Activation",
+    "ColumnInputs",
+    "ConvDecoder",
+    "ConvEncoder",
+    "GatedMLP",
+    "LogCounts",
+    "ResNet",
+    "SpectralNorm",
+]

@@ -1,5 +1,6 @@
-"""Posteriors whose dimensions depend on each other: a normal that a flow bends, by a context from the encoder."""
+"""Posteriors that depend on more than one network's output: bent by a flow, or related to the prior."""
 
 from .flow import IAF, MAF, Planar, Radial, SplineFlow
+from .relations import Direct, PrecisionWeighted, Residual
 
-__all__ = ["IAF", "MAF", "Planar", "Radial", "SplineFlow"]
+__all__ = ["IAF", "MAF", "Direct", "Planar", "PrecisionWeighted", "Radial", "Residual", "SplineFlow"]

@@ -8,6 +8,7 @@ from .basic import ae, beta_vae, vae, vae_no_kl, vae_simple_reg
 from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, stl
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
+from .ladders import ladder_vae, two_layer_vae, vdvae
 from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
 from .likelihoods import continuous_bernoulli_vae, student_vae
 from .priors import exemplar_vae, gmm_prior_vae, latent_flow_matching, two_stage_vae, vamp
@@ -59,6 +60,7 @@ __all__ = [
     "info_vae",
     "iwae",
     "joint_vae",
+    "ladder_vae",
     "lagging_vae",
     "latent_flow_matching",
     "linear_vae",
@@ -74,6 +76,7 @@ __all__ = [
     "ssim_vae",
     "stl",
     "student_vae",
+    "two_layer_vae",
     "two_stage_vae",
     "vae",
     "vae_gan",
@@ -82,6 +85,7 @@ __all__ = [
     "vae_no_kl",
     "vae_simple_reg",
     "vamp",
+    "vdvae",
     "wae",
     "workshop_vae_2025",
 ]  # fmt: skip

@@ -1,0 +1,104 @@
+"""Residual networks between images of any two sizes."""
+
+from math import prod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.errors import ShapeError
+from ..core.model import Network
+from ..core.record import recorded
+from .conv import KERNEL, PADDING, STRIDE
+from .mlp import Activation, activation_layers, check_sizes, he_initialised
+
+_SMALL = 0.1  # of the usual weights: with it a branch begins as a correction, and an output near its bias
+
+
+@recorded
+class ResNet(Network):
+    """Convolutions to the new size, then residual blocks of two 3 x 3 ones (He et al. 2016, arXiv 1603.05027).
+
+    A smaller image comes from strided convolutions, a larger one from its pixels repeated. There is no normalisation:
+    the last layer of each block starts small instead.
+
+    Args:
+        in_shape: (channels, height, width).
+        out_shape: (..., height, width); leading axes are channels.
+        channels: inside.
+        blocks: number of residual blocks.
+        activation: before each convolution of a block.
+
+    Raises:
+        ShapeError: if input or output are no images.
+
+    >>> import torch
+    >>> ResNet((3, 7, 5), (2, 4, 14, 11), channels=8)(torch.zeros(6, 3, 7, 5)).shape
+    torch.Size([6, 2, 4, 14, 11])
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        channels: int = 32,
+        blocks: int = 1,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        check_sizes("channels and blocks", (channels, blocks))
+        check_sizes("network sizes", (*in_shape, *out_shape))
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        if len(in_shape) != 3 or len(out_shape) < 3:
+            raise ShapeError(
+                f"a ResNet from {self.in_shape} to {self.out_shape}",
+                expected="images: (channels, height, width)",
+                fix="use an MLP recipe, such as `ladder_vae`",
+            )
+        self.size = (out_shape[-2], out_shape[-1])
+        self.enter = nn.ModuleList(_entrance(in_shape, channels, self.size))
+        self.blocks = nn.ModuleList(_Block(channels, activation) for _ in range(blocks))
+        self.out = nn.Conv2d(channels, prod(out_shape[:-2]), 1, bias=False)
+        self.bias = nn.Parameter(
+            self.out.weight.new_zeros(self.out_shape)
+        )  # for each value: borders differ from centres
+
+    def start_at(self, bias: Tensor) -> None:
+        """Set the output bias to `bias` `[*out_shape]`."""
+        self.bias.copy_(bias)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Map images `[N, *in_shape]` to `[N, *out_shape]`."""
+        self.check(x, y)
+        h = x
+        for conv in self.enter:
+            h = conv(h)
+        if h.shape[-2:] != self.size:
+            larger = h.shape[-2] < self.size[0] or h.shape[-1] < self.size[1]
+            h = F.interpolate(h, self.size, mode="nearest") if larger else F.adaptive_avg_pool2d(h, self.size)
+        for block in self.blocks:
+            h = block(h)
+        return self.out(h).unflatten(1, self.out_shape[:-2]) + self.bias
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, activation: Activation) -> None:
+        super().__init__()
+        convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+        for conv in convs:
+            he_initialised(conv)
+        convs[1].weight.data.mul_(_SMALL)
+        acts = activation_layers(activation, 2)
+        self.body = nn.Sequential(acts[0], convs[0], acts[1], convs[1])
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.body(h)
+
+
+def _entrance(in_shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> list[nn.Conv2d]:
+    """Return the convolutions that come first: as many strided ones as halve the image to about the size."""
+    previous, height, width = in_shape
+    convs = []
+    while height >= 2 * size[0] and width >= 2 * size[1]:
+        convs.append(nn.Conv2d(previous, channels, KERNEL, STRIDE, PADDING))
+        previous, height, width = channels, height // 2, width // 2
+    return convs or [nn.Conv2d(previous, channels, 1 if height < size[0] else 3, padding=0 if height < size[0] else 1)]
