@@ -111,9 +111,9 @@ LOSS = (
     Mutant(
         "warm-up-counts-epochs",
         "the annealing schedule given the epoch where it counts steps, so that beta hardly moves",
-        "train/loop.py",
-        "        step = torch.tensor(float(self.step), device=self.device)\n        batch, clip",
-        "        step = torch.tensor(float(self.epoch), device=self.device)\n        batch, clip",
+        "train/learner.py",
+        "step = torch.tensor(float(number), device=self.device)",
+        "step = torch.tensor(float(number // 5), device=self.device)",
         "train/test_not_finite.py::test_the_last_good_weights_are_kept_whatever_broke",
     ),
     Mutant(
@@ -186,8 +186,8 @@ DRAWS = (
     Mutant(
         "same-noise-at-each-step",
         "eps reused: the generator seeded again without the step in it",
-        "train/loop.py",
-        "reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())",
+        "train/learner.py",
+        "reseed(Stream.TRAINING, self.seed, number, *self.processes.keys())",
         "reseed(Stream.TRAINING, self.seed)",
         "train/test_determinism.py::test_each_step_has_noise_of_its_own",
     ),
@@ -502,13 +502,13 @@ TRAINING = (
         "mean-of-batch-means",
         "an epoch's number is the mean over batches, in which a short last one counts too much: reported in several "
         "public libraries",
-        "train/loop.py",
+        "train/progress.py",
         "added = (values if weight is None else weight * values).sum()\n"
-        "        sums[name] = sums[name] + added if name in sums else added\n"
-        "    return next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()",
+        "            self.sums[name] = self.sums[name] + added if name in self.sums else added\n"
+        "        rows = next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()",
         "added = (values if weight is None else weight * values).mean()\n"
-        "        sums[name] = sums[name] + added if name in sums else added\n"
-        "    return 1",
+        "            self.sums[name] = self.sums[name] + added if name in self.sums else added\n"
+        "        rows = 1",
         "train/test_loop.py::test_an_epochs_number_is_the_mean_over_rows_not_over_batches",
     ),
     Mutant(
@@ -530,34 +530,33 @@ TRAINING = (
     Mutant(
         "best-weights-with-current-optimizer",
         "training goes on from the best weights with the optimiser's last moments",
-        "train/loop.py",
+        "train/keeper.py",
         "        load_checkpoint(path, state)\n",
-        "        load_checkpoint(path, state)\n        self.model.load_state_dict(best.state_dict())\n",
+        "        load_checkpoint(path, state)\n        learner.model.load_state_dict(state.best)\n",
         "train/test_average.py::test_a_stopped_run_goes_on_with_its_average",
     ),
     Mutant(
         "best-weights-are-the-last",
         "the best weights kept by reference, so that further steps change them",
-        "train/loop.py",
-        "self.best = Best(value, self.epoch, copy.deepcopy(self.kept.state_dict()))",
-        "self.best = Best(value, self.epoch, self.kept.state_dict())",
+        "train/judging.py",
+        "Best(value, progress.epoch, copy.deepcopy(model.state_dict()))",
+        "Best(value, progress.epoch, model.state_dict())",
         "train/test_loop.py::test_the_weights_kept_are_those_of_the_best_epoch",
     ),
     Mutant(
         "noise-not-restored",
         "noise from a generator that is seeded once and not restored: reported in several public libraries",
-        "train/loop.py",
-        "        reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
-        "        if not self.step:\n"
-        "            reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
+        "train/learner.py",
+        "        reseed(Stream.TRAINING, self.seed, number, *self.processes.keys())\n",
+        "        if not number:\n            reseed(Stream.TRAINING, self.seed, number, *self.processes.keys())\n",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(
         "epoch-starts-again-at-resume",
         "a run that stopped inside an epoch visits its first rows once more: reported in several public libraries",
         "train/loop.py",
-        "self.training.batch_size), skip, None)",
-        "self.training.batch_size), 0, self.steps_per_epoch - skip)",
+        "islice(batches, skip, None)",
+        "islice(batches, 0, progress.steps_per_epoch - skip)",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(
@@ -587,7 +586,7 @@ TRAINING = (
     Mutant(
         "average-of-buffers",
         "the moving average taken of buffers too, whole numbers among them",
-        "train/loop.py",
+        "train/learner.py",
         "AveragedModel(model, multi_avg_fn=average)",
         "AveragedModel(model, multi_avg_fn=average, use_buffers=True)",
         "train/test_average.py::test_buffers_are_the_models_own",
