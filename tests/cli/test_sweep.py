@@ -133,17 +133,31 @@ def swept_by_two(folder, *words):
     return json.loads(done.stdout), done.stderr
 
 
-def test_runs_are_trained_and_taken_up_by_as_many_processes_as_train_is_told(tmp_path):
-    found, said = swept_by_two(tmp_path)
-    run = tmp_path / "runs" / "sweep-vae" / "seed-0"
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """A sweep whose run was trained by two processes: its folder, its result, and what was said."""
+    folder = tmp_path_factory.mktemp("by_two")
+    return folder, *swept_by_two(folder)
+
+
+def test_runs_are_trained_by_as_many_processes_as_train_is_told(by_two):
+    folder, found, said = by_two
+    run = folder / "runs" / "sweep-vae" / "seed-0"
     assert json.loads((run / "env.json").read_text())["processes"] == 2
     assert "run 1 of 1: seed-0" in said
+    assert [point["epochs"] for point in found["points"]] == [[1]]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_taken_up_by_two(by_two, tmp_path):
+    shutil.copytree(by_two[0], tmp_path, dirs_exist_ok=True)
+    run = tmp_path / "runs" / "sweep-vae" / "seed-0"
     weights = (run / "model" / "model.safetensors").read_bytes()
     cut_off(run)
     again, said = swept_by_two(tmp_path, "--max-restarts", "1", "--process-timeout", "60")
     assert "go on with it" not in said, "as many processes as before"
     assert (run / "model" / "model.safetensors").read_bytes() == weights
-    assert [point["nll"] for point in again["points"]] == [point["nll"] for point in found["points"]]
+    assert [point["nll"] for point in again["points"]] == [point["nll"] for point in by_two[1]["points"]]
     assert (run / "command.txt").read_text().splitlines()[-1].split()[:2] == ["lowerbound", "resume"]
 
 

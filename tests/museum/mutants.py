@@ -593,6 +593,115 @@ TRAINING = (
     ),
 )
 
+PROCESSES = (
+    Mutant(
+        "processes-averaged-alike",
+        "gradients of processes averaged without the numbers of their rows, as wrappers for several processes do",
+        "train/processes.py",
+        "torch.zeros_like(p) if p.grad is None else p.grad * rows for p in parameters]\n"
+        "    there = [*(float(p.grad is not None) for p in parameters), float(rows)]",
+        "torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]\n"
+        "    there = [*(float(p.grad is not None) for p in parameters), 1.0]",
+        "train/test_processes.py::test_gradients_of_two_processes_are_those_of_one",
+    ),
+    Mutant(
+        "padding-row-counts",
+        "a row counted twice, that a process passes only because a batch has fewer rows than there are processes",
+        "train/processes.py",
+        "else (index[:1], 0)",
+        "else (index[:1], 1)",
+        "train/test_processes.py::test_each_row_counts_in_one_process",
+    ),
+    Mutant(
+        "padding-row-in-an-epochs-mean",
+        "such a row left out of the gradient and kept in the epoch's numbers",
+        "train/learner.py",
+        "return outcome, batch.weight if counting else torch.zeros(len(batch.x), device=self.device)",
+        "return outcome, batch.weight",
+        "train/test_processes.py::test_an_epochs_number_is_the_mean_over_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "padding-row-teaches-state",
+        "such a row left out of the gradient and kept in what multipliers and running variances learn from",
+        "train/update.py",
+        "counted = [value.detach() if rows else torch.zeros_like(value) for value in sums.values()]",
+        "counted = [value.detach() for value in sums.values()]",
+        "train/test_processes.py::test_state_learns_from_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "gradient-in-one-process-alone",
+        "a parameter that the rows of one process alone reach is moved there alone, and the copies come apart",
+        "train/processes.py",
+        "if parameter.grad is not None or bool(rest[i]):",
+        "if parameter.grad is not None:",
+        "train/test_processes.py::test_gradients_of_two_processes_are_those_of_one",
+    ),
+    Mutant(
+        "state-learns-from-one-process",
+        "state that no gradient moves learns from the rows of its own process, and the copies come apart",
+        "train/update.py",
+        "dict(zip(sums, added[len(numbers) :], strict=True))",
+        "sums",
+        "train/test_processes.py::test_state_learns_from_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "epoch-of-one-process",
+        "an epoch's numbers are those of the rows that the first process passed",
+        "train/loop.py",
+        "return progress.totals.of_all(self.processes).means()",
+        "return progress.totals.means()",
+        "train/test_processes.py::test_an_epochs_number_is_the_mean_over_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "validation-of-one-process",
+        "best weights and early stopping judged by a part of the validation rows, in each process another one",
+        "train/judging.py",
+        "return totals.of_all(processes).means()",
+        "return totals.means()",
+        "train/test_processes.py::test_metrics_of_1001_rows_are_exact",
+    ),
+    Mutant(
+        "same-noise-in-every-process",
+        "the seed of all processes alike, so that the rows of each meet the same noise",
+        "train/processes.py",
+        "return (self.rank,) if self.size > 1 else ()",
+        "return ()",
+        "train/test_processes.py::test_each_step_has_noise_of_its_own_in_each_process",
+    ),
+    Mutant(
+        "divided-weights-averaged-alike",
+        "with weights divided among processes, their gradients averaged without the numbers of rows",
+        "train/sharding.py",
+        "(counts / total * torch.stack",
+        "(min(counts, 1) / self.processes.size * torch.stack",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+    Mutant(
+        "padding-row-counts-where-weights-are-divided",
+        "with weights divided among processes, a row counted twice that one passes only because all have to",
+        "train/sharding.py",
+        "yield batch.rows(slice(0, 1)), 0",
+        "yield batch.rows(slice(0, 1)), 1",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+    Mutant(
+        "padding-row-teaches-state-where-weights-are-divided",
+        "with weights divided among processes, such a row kept in what a multiplier learns from",
+        "train/sharding.py",
+        "                if not counts:\n",
+        "                if False:\n",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+    Mutant(
+        "state-learns-from-one-process-where-weights-are-divided",
+        "with weights divided among processes, a multiplier learns from the rows of its own process",
+        "train/sharding.py",
+        "added[len(numbers) + i].to(value) for i",
+        "value for i",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+)
+
 ZOO = (
     Mutant(
         "log-determinant-sign",
@@ -703,4 +812,4 @@ ZOO = (
     ),
 )
 
-MUTANTS = (*LOSS, *DRAWS, *ESTIMATES, *FAMILIES, *DATA, *TRAINING, *ZOO)
+MUTANTS = (*LOSS, *DRAWS, *ESTIMATES, *FAMILIES, *DATA, *TRAINING, *PROCESSES, *ZOO)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_parts import CPU, ROWS, Counted, Numbered, Partial, Rivals, batch_of, data, every, recipe, weights
+from training_parts import CPU, ROWS, Counted, Numbered, Partial, Rivals, Tally, batch_of, data, every, recipe, weights
 
 import lowerbound as lb
 from lowerbound.core.errors import Incompatible
@@ -135,7 +135,8 @@ def states(processes):
     found = {}
     for name, objective, family, rows in (
         ("multiplier", GECO(0.2), None, 9),
-        ("multiplier, one row", GECO(0.2), None, 1),
+        ("rows", Tally(), None, 9),
+        ("one row", Tally(), None, 1),
         ("variance", ELBO(), lambda: OptimalNormal((1, 5, 7)), 9),
         ("count", Counted(), None, 9),
     ):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from training_parts import CPU, ROWS, Partial, Rivals, batch_of, data, every, recipe, weights
+from training_parts import CPU, ROWS, Partial, Rivals, Tally, batch_of, data, every, recipe, weights
 
 import lowerbound as lb
 from lowerbound.core.errors import Incompatible, LowerboundError
@@ -139,6 +139,7 @@ def agree(processes):
         "adam": {"objective": ELBO(), "optimizer": "adam"},
         "pieces": {"objective": ELBO(), "micro": 2},
         "state": {"objective": GECO(0.2)},
+        "state of one row": {"objective": Tally(), "rows": 1},
         "own weights": {"objective": Elsewhere()},
         "a weight that one process reaches": {"objective": Partial()},
         "a learned scale": of("gaussian_vae"),

@@ -1,7 +1,7 @@
 """Trains where the memory does not hold a step on a whole batch; writes what came out as JSON. For test_full_memory.py.
 
-The limit is that of the process's address space. It is set once a whole batch has been trained without a limit, to 60% of
-what that took beyond what stays mapped: what libraries and threads map differs from machine to machine.
+The limit is that of the process's address space. It is set once a whole batch has been trained without a limit, to 60%
+of what that took beyond what stays mapped: what libraries and threads map differs from machine to machine.
 """
 
 import json

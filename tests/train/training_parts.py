@@ -133,6 +133,25 @@ class Counted(Stateful, Objective):
 
 
 @recorded
+class Tally(Stateful, Objective):
+    """The ELBO; counts the rows that it has learned from in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = ELBO()
+        self.register_buffer("rows", torch.zeros(()))
+
+    def forward(self, model, batch, step):
+        return self.inner(model, batch, step)
+
+    def statistics(self, trace, batch):
+        return {"rows": torch.tensor(float(len(batch.x)))}
+
+    def after_step(self, sums):
+        self.rows.add_(sums["rows"])
+
+
+@recorded
 class Partial(Objective):
     """A loss that reaches the first layer of a pair by the first row of a data set alone, and the last never."""
 
