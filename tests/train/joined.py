@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_parts import CPU, ROWS, Counted, Numbered, Partial, Rivals, Tally, batch_of, data, every, recipe, weights
+from joint_parts import CPU, ROWS, NotFinite, Numbered, Overlapping, Partial, Tally, batch_of, every
+from training_parts import Counted, Rivals, data, recipe, weights
 
 import lowerbound as lb
 from lowerbound.core.errors import Incompatible
 from lowerbound.core.model import Stateful
 from lowerbound.core.noise import kept_generators
-from lowerbound.core.objective import Objective, Outcome
 from lowerbound.core.recipe import Training
-from lowerbound.core.record import recorded
 from lowerbound.families.optimal import OptimalNormal
 from lowerbound.objectives import ELBO, GECO, IWAE, MMD, Lagging
 from lowerbound.train import judging, learner
@@ -27,40 +26,6 @@ from lowerbound.train.run import Stop
 from lowerbound.train.update import Guard, make_optimizers, update
 
 randn = torch.randn
-
-
-@recorded
-class Overlapping(Objective):
-    """The ELBO for two players that both hold the decoder; the second one rests at odd steps."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-
-    def players(self, model):
-        return {"all": list(model.parameters()), "decoder": list(model.decoder.parameters())}
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        losses = {"all": outcome.losses["model"]}
-        if float(step) % 2 == 0:
-            losses["decoder"] = 3 * batch.mean(outcome.terms["distortion"])
-        return Outcome(losses, outcome.terms, outcome.trace)
-
-
-@recorded
-class NotFinite(Objective):
-    """The ELBO, with a term that is not finite in the last rows."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        late = torch.tensor(batch.index is not None and ROWS - 1 in batch.index.tolist())
-        outcome.terms["distortion"] = outcome.terms["distortion"] * torch.where(late, torch.nan, 1.0)
-        return outcome
 
 
 class Unweighted(type(ALONE)):

@@ -10,15 +10,13 @@ from inspect import signature
 from pathlib import Path
 
 import torch
-from torch import nn
+from joint_parts import CPU, ROWS, Elsewhere, Full, Partial, Tally, batch_of, every
 from torch.distributed.tensor import DTensor
-from training_parts import CPU, ROWS, Partial, Rivals, Tally, batch_of, data, every, recipe, weights
+from training_parts import Rivals, data, recipe, weights
 
 import lowerbound as lb
 from lowerbound.core.errors import Incompatible, LowerboundError
-from lowerbound.core.objective import Objective
 from lowerbound.core.recipe import RECIPES, Training
-from lowerbound.core.record import recorded
 from lowerbound.objectives import ELBO, GECO, IWAE, MMD, RAE, STL, Hamiltonian
 from lowerbound.train import judging
 from lowerbound.train.loop import Loop
@@ -28,38 +26,6 @@ from lowerbound.train.update import Cast, Guard, Pieces, make_optimizers, update
 
 STEPS = 3
 randn = torch.randn
-
-
-@recorded
-class Elsewhere(Objective):
-    """The ELBO, with a layer of its own and calls of the model's methods outside its pass."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.layer = ELBO(), nn.Linear(2, 1)
-
-    def players(self, model):
-        return {"model": [*model.parameters(), *self.layer.parameters()]}
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        code = model.infer(batch.x).mean
-        outcome.losses["model"] = outcome.losses["model"] + batch.mean(self.layer(code).square()[:, 0])
-        return outcome
-
-
-@recorded
-class Full(Objective):
-    """The ELBO, for which the memory is full after the first step."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-
-    def forward(self, model, batch, step):
-        if float(step) > 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.inner(model, batch, step)
 
 
 def steps(objective, processes, rows=ROWS, *, made=None, shard=None, weighted=False, micro=None, **options):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_parts import SEEN, Ear, Numbered, Scripted, Watched, data, note_updates, recipe, weights
+from joint_parts import Numbered
+from training_parts import SEEN, Ear, Scripted, Watched, data, note_updates, recipe, weights
 
 from lowerbound import from_arrays
 from lowerbound.core.errors import DataError, ShapeError, TrainingFailed, UsageError

@@ -20,8 +20,6 @@ from lowerbound.objectives import ELBO
 from lowerbound.train.update import Guard, make_optimizers, update
 
 LR = 0.25
-ROWS = 9  # of a batch
-CPU = torch.device("cpu")
 SEEN = {}  # what the objectives below leave for the test: the model in training, the batches, a state
 
 
@@ -133,54 +131,6 @@ class Counted(Stateful, Objective):
 
 
 @recorded
-class Tally(Stateful, Objective):
-    """The ELBO; counts the rows that it has learned from in a buffer."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-        self.register_buffer("rows", torch.zeros(()))
-
-    def forward(self, model, batch, step):
-        return self.inner(model, batch, step)
-
-    def statistics(self, trace, batch):
-        return {"rows": torch.tensor(float(len(batch.x)))}
-
-    def after_step(self, sums):
-        self.rows.add_(sums["rows"])
-
-
-@recorded
-class Partial(Objective):
-    """A loss that reaches the first layer of a pair by the first row of a data set alone, and the last never."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.pair = ELBO(), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
-
-    def players(self, model):
-        return {"model": [*model.parameters(), *self.pair.parameters()]}
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        if batch.index is not None and bool((batch.index == 0).any()):
-            share = (batch.index == 0).float().mean()
-            outcome.losses["model"] = outcome.losses["model"] + share * self.pair[0](torch.ones(1)).sum()
-        return outcome
-
-
-@recorded
-class Numbered(Watched):
-    """Reports the first value of each row as its elbo."""
-
-    def forward(self, model, batch, step):
-        outcome = super().forward(model, batch, step)
-        outcome.terms["elbo"] = batch.x[:, 0]
-        return outcome
-
-
-@recorded
 class Rivals(Objective):
     """The VAE and a critic of its latents: each wants the other's opposite, through one graph."""
 
@@ -215,22 +165,6 @@ def take(model, objective, batch, optimizers, step=0, **options):
     """Take one update with the noise of that step."""
     reseed(5, step)
     return update(objective, model, optimizers, batch, torch.tensor(float(step)), Guard(torch.device("cpu")), **options)
-
-
-def batch_of(of, made, weighted):
-    """Return the first rows of the data, which know their places, with other weights than 1 if they are `weighted`."""
-    batch = of.train.matching(made.spec).batch(slice(0, ROWS))
-    batch.index = torch.arange(ROWS)
-    if weighted:
-        batch.weight = torch.linspace(0.5, 1.5, ROWS)
-    return batch
-
-
-def every(mine):
-    """Return what each process has, in order; all must call this."""
-    found = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, mine)
-    return found
 
 
 def hear_every_tick(monkeypatch):

@@ -68,15 +68,16 @@ class Loop:
     ) -> None:
         self.recipe, self.training, self.seed, self.device = recipe, recipe.training, seed, device
         self.processes, self.fine_tuned = processes, init is not None
+        if processes.size > 1:
+            check_divisible(recipe.objective, "among processes")
+        if self.training.micro_batch is not None:
+            check_divisible(recipe.objective, "into micro-batches")
         self.rows = Rows.of(recipe, data, device)
         model, objective = self._built(init)
         if processes.size > 1:
-            check_divisible(objective, "among processes")
             if shard:
                 check_shardable(objective, model, self.training, kernels)
             processes.same(model, objective)
-        if self.training.micro_batch is not None:
-            check_divisible(objective, "into micro-batches")
         size = min(self.training.batch_size, len(self.rows.train))
         self.progress = Progress(math.ceil(len(self.rows.train) / self.training.batch_size))
         self.steps = self.training.epochs * self.progress.steps_per_epoch
