@@ -176,7 +176,8 @@ class Learner:
         if self.sharded is None:
             return *here, best
         best = self.sharded.whole(best)
-        return *(self.sharded.gathered(self._build, self.recipe.training) or here), best
+        model, objective, optimizers = self.sharded.gathered(self._build, self.recipe.training) or here
+        return model, objective, optimizers, best
 
     def put_together(self, best: dict[str, Tensor]) -> None:
         """Make the model with the best weights, or the current ones if there are none, in every process."""
