@@ -203,6 +203,19 @@ def test_impossible_launches_are_refused(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_the_command_refuses_coupled_objectives_before_it_starts_processes(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("train", "sweep"):
+        code, out, err = told(
+            *TRAIN.replace("train vae", f"{command} info_vae").replace("--seed 4 --no-report", "").split(),
+            "--devices",
+            "2",
+        )
+        assert (code, out) == (2, "")
+        assert "MMD compares the codes of a whole batch" in err
+    assert not list(tmp_path.rglob("status.json"))
+
+
 def test_a_script_is_told_how_to_start_several_processes():
     with pytest.raises(UsageError, match="torchrun --nproc-per-node=3"):
         join(3, "cpu", 60.0)
