@@ -1,6 +1,7 @@
 """Run tests and doctests with shapes checked: every jaxtyping annotation of the package is executed."""
 
 import os
+import subprocess
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' tensors are small: more threads only wait for each other
 
@@ -34,6 +35,25 @@ def server():
     made = Server()
     yield made
     made.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a function that mounts a real disk of a size such as "300k"; the test is skipped where none can be."""
+    made = []
+
+    def mounted(size):
+        folder = tmp_path / f"disk-{len(made)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.decode().strip()}")
+        made.append(folder)
+        return folder
+
+    yield mounted
+    for folder in made:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def ours(data: lb.Data) -> Callable[[], None]:
     loop = Loop(recipe, data, 0, torch.device("cpu"), "float32")
 
     def epoch() -> None:
-        loop.epoch += 1
+        loop.progress.epoch += 1
         loop._epoch(Stop())
 
     return epoch

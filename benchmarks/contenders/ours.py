@@ -60,13 +60,13 @@ def main() -> None:
     loop = Loop(recipe(spec), data, 0, pick_device("auto"), **options)
 
     def epoch() -> None:
-        loop.epoch += 1
+        loop.progress.epoch += 1
         loop._epoch(Stop())
 
     def weights() -> dict[str, np.ndarray]:
         if worker.network() == "conv":
             return {}
-        tensors = {key: value.detach().cpu() for key, value in loop.model.state_dict().items()}
+        tensors = {key: value.detach().cpu() for key, value in loop.learner.model.state_dict().items()}
         encoder, decoder = "encoder.networks.0", "decoder.network"
         made = {"enc_w": tensors[f"{encoder}.body.0.weight"].T, "enc_b": tensors[f"{encoder}.body.0.bias"]}
         made["mu_w"], made["lv_w"] = tensors[f"{encoder}.out.weight"].T.chunk(2, 1)
@@ -75,7 +75,7 @@ def main() -> None:
         made |= {"out_w": tensors[f"{decoder}.out.weight"].T, "out_b": tensors[f"{decoder}.out.bias"]}
         return {name: value.numpy() for name, value in made.items()}
 
-    with computing(loop.plan.threads):
+    with computing(loop.learner.plan.threads):
         worker.serve(epoch, weights)
 
 

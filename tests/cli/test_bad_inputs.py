@@ -739,17 +739,9 @@ def test_of_two_starts_at_once_exactly_one_wins(tmp_path):
 
 
 @pytest.fixture
-def tiny(tmp_path):
+def tiny(small_disk):
     """A disk of 300 kB."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    return small_disk("300k")
 
 
 def fill(folder: Path, left: int) -> None:

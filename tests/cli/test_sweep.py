@@ -2,13 +2,17 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import lowerbound
 from lowerbound import load, load_data, score
 from lowerbound.cli.main import main
 from lowerbound.evaluation.compare import over_seeds
@@ -71,13 +75,18 @@ def test_the_same_command_trains_nothing_anew(swept, trained, told):
     assert {p: p.stat().st_mtime_ns for p in swept.glob("*/model/model.safetensors")} == before
 
 
+def cut_off(run):
+    """Leave a run as if its process had been killed before the first checkpoint."""
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "status": "running", "pid": 2**22 + 5}))
+    for name in ("checkpoints", "model", "eval"):
+        shutil.rmtree(run / name)
+
+
 def test_a_run_that_was_cut_off_is_taken_up_and_a_new_point_is_added(swept, trained, told):
     path = swept / "latent-dim-5_warmup-0_seed-1"
     weights = (path / "model" / "model.safetensors").read_bytes()
-    status = json.loads((path / "status.json").read_text())
-    (path / "status.json").write_text(json.dumps({**status, "status": "running", "pid": 2**22 + 5}))
-    for name in ("checkpoints", "model", "eval"):
-        shutil.rmtree(path / name)
+    cut_off(path)
     wider = [word.replace("latent-dim=2,5", "latent-dim=5,3") for word in WORDS]
     code, out, err = told(*wider)
     assert code == 0
@@ -109,6 +118,49 @@ def test_without_a_grid_there_are_several_seeds(tmp_path, monkeypatch, told):
     assert {p.name for p in Path("runs/sweep-gaussian_vae").iterdir()} == {"seed-0", "seed-1", "sweep.json"}
 
 
+def swept_by_two(folder, *words):
+    """Run a small sweep whose runs are trained by two processes; returns its result and what was said."""
+    command = "sweep vae --data digits --hidden 5 --latent-dim 2 --epochs 1 --seeds 1 --score-samples 3 --device cpu"
+    ours = Path(lowerbound.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "lowerbound", *command.split(), "--devices", "2", *words, "--json"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ours)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """A sweep whose run was trained by two processes: its folder, its result, and what was said."""
+    folder = tmp_path_factory.mktemp("by_two")
+    return folder, *swept_by_two(folder)
+
+
+def test_runs_are_trained_by_as_many_processes_as_train_is_told(by_two):
+    folder, found, said = by_two
+    run = folder / "runs" / "sweep-vae" / "seed-0"
+    assert json.loads((run / "env.json").read_text())["processes"] == 2
+    assert "run 1 of 1: seed-0" in said
+    assert [point["epochs"] for point in found["points"]] == [[1]]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_taken_up_by_two(by_two, tmp_path):
+    shutil.copytree(by_two[0], tmp_path, dirs_exist_ok=True)
+    run = tmp_path / "runs" / "sweep-vae" / "seed-0"
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    cut_off(run)
+    again, said = swept_by_two(tmp_path, "--max-restarts", "1", "--process-timeout", "60")
+    assert "go on with it" not in said, "as many processes as before"
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
+    assert [point["nll"] for point in again["points"]] == [point["nll"] for point in by_two[1]["points"]]
+    assert (run / "command.txt").read_text().splitlines()[-1].split()[:2] == ["lowerbound", "resume"]
+
+
 REFUSED = {
     "no recipe": (("sweep",), "no recipe was given"),
     "no values": (("sweep", "vae", "--data", "digits", "--grid", "beta"), "makes no sense"),
@@ -121,6 +173,7 @@ REFUSED = {
     "a seed": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seed", "3"), "chooses the seeds"),
     "seeds in the grid": (("sweep", "vae", "--data", "digits", "--grid", "seed=1,2"), "cannot vary seed"),
     "no seeds": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seeds", "0"), "below 1"),
+    "restarts of nothing": (("sweep", "vae", "--data", "digits", "--max-restarts", "1"), "add --devices"),
     "no such recipe": (("sweep", "vee", "--data", "digits", "--grid", "latent-dim=2"), "vee"),
 }  # fmt: skip
 

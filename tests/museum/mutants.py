@@ -111,9 +111,9 @@ LOSS = (
     Mutant(
         "warm-up-counts-epochs",
         "the annealing schedule given the epoch where it counts steps, so that beta hardly moves",
-        "train/loop.py",
-        "        step = torch.tensor(float(self.step), device=self.device)\n        batch, clip",
-        "        step = torch.tensor(float(self.epoch), device=self.device)\n        batch, clip",
+        "train/learner.py",
+        "step = torch.tensor(float(number), device=self.device)",
+        "step = torch.tensor(float(number // 5), device=self.device)",
         "train/test_not_finite.py::test_the_last_good_weights_are_kept_whatever_broke",
     ),
     Mutant(
@@ -186,8 +186,8 @@ DRAWS = (
     Mutant(
         "same-noise-at-each-step",
         "eps reused: the generator seeded again without the step in it",
-        "train/loop.py",
-        "reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())",
+        "train/learner.py",
+        "reseed(Stream.TRAINING, self.seed, number, *self.processes.keys())",
         "reseed(Stream.TRAINING, self.seed)",
         "train/test_determinism.py::test_each_step_has_noise_of_its_own",
     ),
@@ -502,13 +502,13 @@ TRAINING = (
         "mean-of-batch-means",
         "an epoch's number is the mean over batches, in which a short last one counts too much: reported in several "
         "public libraries",
-        "train/loop.py",
+        "train/progress.py",
         "added = (values if weight is None else weight * values).sum()\n"
-        "        sums[name] = sums[name] + added if name in sums else added\n"
-        "    return next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()",
+        "            self.sums[name] = self.sums[name] + added if name in self.sums else added\n"
+        "        rows = next(iter(terms.values())).shape[0] if weight is None else weight.double().sum()",
         "added = (values if weight is None else weight * values).mean()\n"
-        "        sums[name] = sums[name] + added if name in sums else added\n"
-        "    return 1",
+        "            self.sums[name] = self.sums[name] + added if name in self.sums else added\n"
+        "        rows = 1",
         "train/test_loop.py::test_an_epochs_number_is_the_mean_over_rows_not_over_batches",
     ),
     Mutant(
@@ -530,34 +530,33 @@ TRAINING = (
     Mutant(
         "best-weights-with-current-optimizer",
         "training goes on from the best weights with the optimiser's last moments",
-        "train/loop.py",
+        "train/keeper.py",
         "        load_checkpoint(path, state)\n",
-        "        load_checkpoint(path, state)\n        self.model.load_state_dict(best.state_dict())\n",
+        "        load_checkpoint(path, state)\n        learner.model.load_state_dict(state.best)\n",
         "train/test_average.py::test_a_stopped_run_goes_on_with_its_average",
     ),
     Mutant(
         "best-weights-are-the-last",
         "the best weights kept by reference, so that further steps change them",
-        "train/loop.py",
-        "self.best = Best(value, self.epoch, copy.deepcopy(self.kept.state_dict()))",
-        "self.best = Best(value, self.epoch, self.kept.state_dict())",
+        "train/judging.py",
+        "Best(value, progress.epoch, copy.deepcopy(model.state_dict()))",
+        "Best(value, progress.epoch, model.state_dict())",
         "train/test_loop.py::test_the_weights_kept_are_those_of_the_best_epoch",
     ),
     Mutant(
         "noise-not-restored",
         "noise from a generator that is seeded once and not restored: reported in several public libraries",
-        "train/loop.py",
-        "        reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
-        "        if not self.step:\n"
-        "            reseed(Stream.TRAINING, self.seed, self.step, *self.processes.keys())\n",
+        "train/learner.py",
+        "        reseed(Stream.TRAINING, self.seed, number, *self.processes.keys())\n",
+        "        if not number:\n            reseed(Stream.TRAINING, self.seed, number, *self.processes.keys())\n",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(
         "epoch-starts-again-at-resume",
         "a run that stopped inside an epoch visits its first rows once more: reported in several public libraries",
         "train/loop.py",
-        "self.training.batch_size), skip, None)",
-        "self.training.batch_size), 0, self.steps_per_epoch - skip)",
+        "islice(batches, skip, None)",
+        "islice(batches, 0, progress.steps_per_epoch - skip)",
         "train/test_resume.py::test_a_stopped_run_ends_as_if_it_had_not_been_stopped",
     ),
     Mutant(
@@ -587,10 +586,119 @@ TRAINING = (
     Mutant(
         "average-of-buffers",
         "the moving average taken of buffers too, whole numbers among them",
-        "train/loop.py",
+        "train/learner.py",
         "AveragedModel(model, multi_avg_fn=average)",
         "AveragedModel(model, multi_avg_fn=average, use_buffers=True)",
         "train/test_average.py::test_buffers_are_the_models_own",
+    ),
+)
+
+PROCESSES = (
+    Mutant(
+        "processes-averaged-alike",
+        "gradients of processes averaged without the numbers of their rows, as wrappers for several processes do",
+        "train/processes.py",
+        "torch.zeros_like(p) if p.grad is None else p.grad * rows for p in parameters]\n"
+        "    there = [*(float(p.grad is not None) for p in parameters), float(rows)]",
+        "torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]\n"
+        "    there = [*(float(p.grad is not None) for p in parameters), 1.0]",
+        "train/test_processes.py::test_gradients_of_two_processes_are_those_of_one",
+    ),
+    Mutant(
+        "padding-row-counts",
+        "a row counted twice, that a process passes only because a batch has fewer rows than there are processes",
+        "train/processes.py",
+        "else (index[:1], 0)",
+        "else (index[:1], 1)",
+        "train/test_processes.py::test_each_row_counts_in_one_process",
+    ),
+    Mutant(
+        "padding-row-in-an-epochs-mean",
+        "such a row left out of the gradient and kept in the epoch's numbers",
+        "train/learner.py",
+        "return outcome, batch.weight if counting else torch.zeros(len(batch.x), device=self.device)",
+        "return outcome, batch.weight",
+        "train/test_processes.py::test_an_epochs_number_is_the_mean_over_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "padding-row-teaches-state",
+        "such a row left out of the gradient and kept in what multipliers and running variances learn from",
+        "train/update.py",
+        "counted = [value.detach() if rows else torch.zeros_like(value) for value in sums.values()]",
+        "counted = [value.detach() for value in sums.values()]",
+        "train/test_processes.py::test_state_learns_from_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "gradient-in-one-process-alone",
+        "a parameter that the rows of one process alone reach is moved there alone, and the copies come apart",
+        "train/processes.py",
+        "if parameter.grad is not None or bool(rest[i]):",
+        "if parameter.grad is not None:",
+        "train/test_processes.py::test_gradients_of_two_processes_are_those_of_one",
+    ),
+    Mutant(
+        "state-learns-from-one-process",
+        "state that no gradient moves learns from the rows of its own process, and the copies come apart",
+        "train/update.py",
+        "dict(zip(sums, added[len(numbers) :], strict=True))",
+        "sums",
+        "train/test_processes.py::test_state_learns_from_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "epoch-of-one-process",
+        "an epoch's numbers are those of the rows that the first process passed",
+        "train/loop.py",
+        "return progress.totals.of_all(self.processes).means()",
+        "return progress.totals.means()",
+        "train/test_processes.py::test_an_epochs_number_is_the_mean_over_the_rows_of_all_processes",
+    ),
+    Mutant(
+        "validation-of-one-process",
+        "best weights and early stopping judged by a part of the validation rows, in each process another one",
+        "train/judging.py",
+        "return totals.of_all(processes).means()",
+        "return totals.means()",
+        "train/test_processes.py::test_metrics_of_1001_rows_are_exact",
+    ),
+    Mutant(
+        "same-noise-in-every-process",
+        "the seed of all processes alike, so that the rows of each meet the same noise",
+        "train/processes.py",
+        "return (self.rank,) if self.size > 1 else ()",
+        "return ()",
+        "train/test_processes.py::test_each_step_has_noise_of_its_own_in_each_process",
+    ),
+    Mutant(
+        "divided-weights-averaged-alike",
+        "with weights divided among processes, their gradients averaged without the numbers of rows",
+        "train/sharding.py",
+        "(counts / total * torch.stack",
+        "(min(counts, 1) / self.processes.size * torch.stack",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+    Mutant(
+        "padding-row-counts-where-weights-are-divided",
+        "with weights divided among processes, a row counted twice that one passes only because all have to",
+        "train/sharding.py",
+        "yield batch.rows(slice(0, 1)), 0",
+        "yield batch.rows(slice(0, 1)), 1",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+    Mutant(
+        "padding-row-teaches-state-where-weights-are-divided",
+        "with weights divided among processes, such a row kept in what a multiplier learns from",
+        "train/sharding.py",
+        "                if not counts:\n",
+        "                if False:\n",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
+    ),
+    Mutant(
+        "state-learns-from-one-process-where-weights-are-divided",
+        "with weights divided among processes, a multiplier learns from the rows of its own process",
+        "train/sharding.py",
+        "added[len(numbers) + i].to(value) for i",
+        "value for i",
+        "train/test_sharding.py::test_steps_are_those_of_one_process_and_of_whole_copies",
     ),
 )
 
@@ -704,4 +812,4 @@ ZOO = (
     ),
 )
 
-MUTANTS = (*LOSS, *DRAWS, *ESTIMATES, *FAMILIES, *DATA, *TRAINING, *ZOO)
+MUTANTS = (*LOSS, *DRAWS, *ESTIMATES, *FAMILIES, *DATA, *TRAINING, *PROCESSES, *ZOO)

@@ -149,7 +149,9 @@ def test_on_digits_the_moved_bound_starts_no_lower_than_that_of_q():
         torch.manual_seed(1)
         objective = Hamiltonian(3, 10, step_shape=(20,), start_heat=heat)
         with torch.no_grad():
-            terms = (loop.objective if heat == 1.05 else objective)(loop.model, rows, first_step()).terms
+            terms = (loop.learner.objective if heat == 1.05 else objective)(
+                loop.learner.model, rows, first_step()
+            ).terms
         differences[heat] = float((terms["elbo"] - terms["plain_elbo"]).mean())
     assert differences[1.05] > -0.01
     assert differences[1.7] < -0.1

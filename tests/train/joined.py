@@ -9,78 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from joint_parts import CPU, ROWS, NotFinite, Numbered, Overlapping, Partial, Tally, batch_of, every
 from training_parts import Counted, Rivals, data, recipe, weights
 
 import lowerbound as lb
 from lowerbound.core.errors import Incompatible
 from lowerbound.core.model import Stateful
-from lowerbound.core.objective import Objective, Outcome
+from lowerbound.core.noise import kept_generators
 from lowerbound.core.recipe import Training
-from lowerbound.core.record import recorded
 from lowerbound.families.optimal import OptimalNormal
 from lowerbound.objectives import ELBO, GECO, IWAE, MMD, Lagging
-from lowerbound.train import loop as loops
+from lowerbound.train import judging, learner
 from lowerbound.train.loop import Loop
 from lowerbound.train.processes import ALONE, join
+from lowerbound.train.run import Stop
 from lowerbound.train.update import Guard, make_optimizers, update
 
-ROWS = 9
-CPU = torch.device("cpu")
 randn = torch.randn
-
-
-@recorded
-class Overlapping(Objective):
-    """The ELBO for two players that both hold the decoder; the second one rests at odd steps."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-
-    def players(self, model):
-        return {"all": list(model.parameters()), "decoder": list(model.decoder.parameters())}
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        losses = {"all": outcome.losses["model"]}
-        if float(step) % 2 == 0:
-            losses["decoder"] = 3 * batch.mean(outcome.terms["distortion"])
-        return Outcome(losses, outcome.terms, outcome.trace)
-
-
-@recorded
-class Partial(Objective):
-    """A loss that reaches the first layer of a pair by the first row of a data set alone, and the last never."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.pair = ELBO(), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
-
-    def players(self, model):
-        return {"model": [*model.parameters(), *self.pair.parameters()]}
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        if batch.index is not None and bool((batch.index == 0).any()):
-            share = (batch.index == 0).float().mean()
-            outcome.losses["model"] = outcome.losses["model"] + share * self.pair[0](torch.ones(1)).sum()
-        return outcome
-
-
-@recorded
-class NotFinite(Objective):
-    """The ELBO, with a term that is not finite in the last rows."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        late = torch.tensor(batch.index is not None and ROWS - 1 in batch.index.tolist())
-        outcome.terms["distortion"] = outcome.terms["distortion"] * torch.where(late, torch.nan, 1.0)
-        return outcome
 
 
 class Unweighted(type(ALONE)):
@@ -91,14 +36,6 @@ class Unweighted(type(ALONE)):
 
     def average(self, parameters, rows, numbers):
         return self.inner.average(parameters, 1, numbers)
-
-
-def batch_of(of, made, weighted):
-    batch = of.train.matching(made.spec).batch(slice(0, ROWS))
-    batch.index = torch.arange(ROWS)
-    if weighted:
-        batch.weight = torch.linspace(0.5, 1.5, ROWS)
-    return batch
 
 
 def one_step(objective, processes, rows, *, weighted=False, step=0, family=None):
@@ -153,7 +90,7 @@ def gradients(processes):
     for name, (objective, rows, weighted, step) in cases.items():
         how = {"weighted": weighted, "step": step}
         alone, together = (one_step(objective, who, rows, **how) for who in (ALONE, processes))
-        found[name] = apart(alone[0], together[0])
+        found[name] = max(every(apart(alone[0], together[0])))
     careless = one_step(ELBO(), Unweighted(processes), 9)
     return {"apart": found, "unweighted": apart(one_step(ELBO(), ALONE, 9)[0], careless[0])}
 
@@ -161,13 +98,16 @@ def gradients(processes):
 def states(processes):
     """Return how far state that learns from sums over rows is from that of one process."""
     found = {}
-    for name, objective, family in (
-        ("multiplier", GECO(0.2), None),
-        ("variance", ELBO(), lambda: OptimalNormal((1, 5, 7))),
-        ("count", Counted(), None),
+    for name, objective, family, rows in (
+        ("multiplier", GECO(0.2), None, 9),
+        ("rows", Tally(), None, 9),
+        ("one row", Tally(), None, 1),
+        ("variance", ELBO(), lambda: OptimalNormal((1, 5, 7)), 9),
+        ("count", Counted(), None, 9),
     ):
-        alone, together = (one_step(objective, who, 9, family=family)[2] for who in (ALONE, processes))
-        found[name] = max(float((a - b).abs().max()) for a, b in zip(alone, together, strict=True))
+        alone, together = (one_step(objective, who, rows, family=family)[2] for who in (ALONE, processes))
+        apart = max(float((a - b).abs().max()) for a, b in zip(alone, together, strict=True))
+        found[name] = max(every(apart))
     return found
 
 
@@ -180,13 +120,40 @@ def stopped(processes):
 
 def validated(processes):
     """Return the validation terms of 1001 rows in blocks of 100, of two processes and of one."""
-    loops.EVAL_ROWS = 100
+    judging.EVAL_ROWS = 100
     x = np.random.default_rng(3).integers(0, 256, (2002, 5, 7), dtype=np.uint8)
     of = lb.from_arrays(x, valid_fraction=0.5 / 0.95, test_fraction=0.05)
     of = lb.Data(of.train.take(50), lb.Dataset.rows(of.valid, slice(0, 1001)), of.test)
     made = recipe(of)
-    scores = [Loop(made, of, 0, CPU, processes=who)._validate() for who in (ALONE, processes)]
+    loops = [Loop(made, of, 0, CPU, processes=who) for who in (ALONE, processes)]
+    scores = [judging.validate(loop.learner, loop.rows.valid, 0, 0) for loop in loops]
     return {"rows": len(of.valid), "alone": scores[0], "together": scores[1]}
+
+
+def counted(processes):
+    """Return an epoch's mean of a number that each row has, of two processes and of one; the last batch is one row."""
+    x = np.arange(45.0)[:, None] ** 2
+    of = lb.from_arrays(x, valid_fraction=0.0, test_fraction=0.0)
+    made = recipe(of, Numbered(), batch_size=11, epochs=1)
+    loops = [Loop(made, of, 0, CPU, processes=who) for who in (ALONE, processes)]
+    return [loop._epoch(Stop())["elbo"] for loop in loops]
+
+
+def noise(processes):
+    """Return how many numbers, and how many different ones, both processes drew at the beginning of their steps."""
+    drawn, original = [], learner.update
+
+    def noted(*arguments):
+        with kept_generators():
+            drawn.append(float(torch.rand(())))
+        return original(*arguments)
+
+    of = data()
+    learner.update = noted
+    Loop(recipe(of), of, 0, CPU, processes=processes)._epoch(Stop())
+    learner.update = original
+    both = [number for of_one in every(drawn) for number in of_one]
+    return [len(both), len(set(both))]
 
 
 def refused(processes):
@@ -205,11 +172,7 @@ def trained(folder):
     made = lb.recipes.vae(of.spec, latent_dim=3, hidden=(24,))
     run = lb.fit(made, of, epochs=3, batch_size=64, seed=4, out=folder / "run", progress=False, report=False)
     mine = b"".join(weights(run.model).values())
-    every: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, mine)
-    wrote: list = [None] * len(every)
-    torch.distributed.all_gather_object(wrote, run.folder is not None)
-    return {"same": all(one == mine for one in every), "wrote": wrote}
+    return {"same": all(one == mine for one in every(mine)), "wrote": every(run.folder is not None)}
 
 
 def main():
@@ -222,6 +185,8 @@ def main():
         "states": states(processes),
         "stopped": stopped(processes),
         "validated": validated(processes),
+        "counted": counted(processes),
+        "noise": noise(processes),
         "refused": refused(processes),
         "trained": trained(folder),
     }

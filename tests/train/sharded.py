@@ -10,56 +10,22 @@ from inspect import signature
 from pathlib import Path
 
 import torch
-from joined import CPU, ROWS, Partial, batch_of, randn
-from torch import nn
+from joint_parts import CPU, ROWS, Elsewhere, Full, Partial, Tally, batch_of, every
 from torch.distributed.tensor import DTensor
 from training_parts import Rivals, data, recipe, weights
 
 import lowerbound as lb
 from lowerbound.core.errors import Incompatible, LowerboundError
-from lowerbound.core.objective import Objective
 from lowerbound.core.recipe import RECIPES, Training
-from lowerbound.core.record import recorded
 from lowerbound.objectives import ELBO, GECO, IWAE, MMD, RAE, STL, Hamiltonian
-from lowerbound.train import loop as loops
+from lowerbound.train import judging
 from lowerbound.train.loop import Loop
 from lowerbound.train.processes import ALONE, join
 from lowerbound.train.sharding import Sharded
 from lowerbound.train.update import Cast, Guard, Pieces, make_optimizers, update
 
 STEPS = 3
-
-
-@recorded
-class Elsewhere(Objective):
-    """The ELBO, with a layer of its own and calls of the model's methods outside its pass."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.layer = ELBO(), nn.Linear(2, 1)
-
-    def players(self, model):
-        return {"model": [*model.parameters(), *self.layer.parameters()]}
-
-    def forward(self, model, batch, step):
-        outcome = self.inner(model, batch, step)
-        code = model.infer(batch.x).mean
-        outcome.losses["model"] = outcome.losses["model"] + batch.mean(self.layer(code).square()[:, 0])
-        return outcome
-
-
-@recorded
-class Full(Objective):
-    """The ELBO, for which the memory is full after the first step."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = ELBO()
-
-    def forward(self, model, batch, step):
-        if float(step) > 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.inner(model, batch, step)
+randn = torch.randn
 
 
 def steps(objective, processes, rows=ROWS, *, made=None, shard=None, weighted=False, micro=None, **options):
@@ -139,6 +105,7 @@ def agree(processes):
         "adam": {"objective": ELBO(), "optimizer": "adam"},
         "pieces": {"objective": ELBO(), "micro": 2},
         "state": {"objective": GECO(0.2)},
+        "state of one row": {"objective": Tally(), "rows": 1},
         "own weights": {"objective": Elsewhere()},
         "a weight that one process reaches": {"objective": Partial()},
         "a learned scale": of("gaussian_vae"),
@@ -196,11 +163,9 @@ def trained(folder):
         train(name, first, 2)
         runs[name] = lb.resume(folder / name, of, epochs=4, shard=then, **quiet)
     mine = {name: b"".join(weights(run.model).values()) for name, run in runs.items()}
-    every: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, mine)
     whole = runs["whole"].model.state_dict()
     found = {
-        "same": all(one == mine for one in every),
+        "same": all(one == mine for one in every(mine)),
         "wrote": runs["divided"].folder is not None,
         "equal": mine["halves"] == mine["divided"],
         "apart": {name: apart(run.model.state_dict(), whole) for name, run in runs.items()},
@@ -216,11 +181,13 @@ def trained(folder):
 
 def validated(processes):
     """Return the validation terms of 10 rows in 3 blocks, divided among two processes and in one."""
-    loops.EVAL_ROWS = 4
+    judging.EVAL_ROWS = 4
     of = data()
     loop = Loop(recipe(of), of, 0, CPU, processes=processes, shard=True)
     loop._divide()
-    return {"rows": len(of.valid), "alone": Loop(recipe(of), of, 0, CPU)._validate(), "together": loop._validate()}
+    alone = Loop(recipe(of), of, 0, CPU)
+    scores = [judging.validate(each.learner, each.rows.valid, 0, 0) for each in (alone, loop)]
+    return {"rows": len(of.valid), "alone": scores[0], "together": scores[1]}
 
 
 def recipes():

@@ -13,9 +13,11 @@ from lowerbound.core.model import Starting
 from lowerbound.core.recipe import Training
 from lowerbound.train.checkpoint import checkpoints
 from lowerbound.train.fit import resume
+from lowerbound.train.learning_rate import learning_rate
 from lowerbound.train.log import Listeners
 from lowerbound.train.loop import Loop
 from lowerbound.train.run import Stop
+from lowerbound.train.starting import start_from_examples
 
 CPU = torch.device("cpu")
 
@@ -32,7 +34,7 @@ def test_the_average_is_the_recursion_by_hand_and_is_what_is_kept():
 
     def watched(*batch):
         outcome = step(*batch)
-        seen.append(flat(loop.model))
+        seen.append(flat(loop.learner.model))
         return outcome
 
     loop._step = watched
@@ -59,12 +61,12 @@ def test_a_stopped_run_goes_on_with_its_average(tmp_path):
 def test_buffers_are_the_models_own():
     made = recipe(data()).replace(training=Training(epochs=1, batch_size=20, ema=0.5))
     loop = Loop(made, data(), 0, CPU, "float32")
-    loop.model.register_buffer("places", torch.tensor([3, 7, 11]))
-    loop.average.module.register_buffer("places", torch.tensor([3, 7, 10]))
-    loop.average.update_parameters(loop.model)  # the first of all is a copy, whatever is averaged
-    loop.model.places.add_(torch.tensor([0, 0, 2]))
-    loop.average.update_parameters(loop.model)
-    assert loop.kept.places.tolist() == [3, 7, 13]
+    loop.learner.model.register_buffer("places", torch.tensor([3, 7, 11]))
+    loop.learner.average.module.register_buffer("places", torch.tensor([3, 7, 10]))
+    loop.learner.average.update_parameters(loop.learner.model)  # the first of all is a copy, whatever is averaged
+    loop.learner.model.places.add_(torch.tensor([0, 0, 2]))
+    loop.learner.average.update_parameters(loop.learner.model)
+    assert loop.learner.kept.places.tolist() == [3, 7, 13]
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
@@ -75,28 +77,15 @@ def test_a_decay_out_of_range_is_refused(decay):
 
 def test_constant_cosine_is_constant_for_two_thirds():
     made = recipe(data()).replace(training=Training(epochs=9, batch_size=100, lr=0.5, lr_schedule="constant_cosine"))
-    loop = Loop(made, data(), 0, CPU, "float32")
-    rates = []
-    for step in range(9):
-        loop.step = step
-        rates.append(loop._lr())
+    rates = [learning_rate(made.training, step, 9) for step in range(9)]
     assert rates[:7] == [0.5] * 7
     assert rates[7:] == pytest.approx([0.25 * (1 + math.cos(math.pi / 3)), 0.25 * (1 + math.cos(2 * math.pi / 3))])
 
 
 def rates_of(**options):
     """Return the learning rates of twelve steps."""
-    loop = Loop(
-        recipe(data()).replace(training=Training(epochs=12, batch_size=100, lr=0.5, **options)),
-        data(),
-        0,
-        CPU,
-        "float32",
-    )
-    rates = []
-    for loop.step in range(12):
-        rates.append(loop._lr())
-    return rates
+    training = Training(epochs=12, batch_size=100, lr=0.5, **options)
+    return [learning_rate(training, step, 12) for step in range(12)]
 
 
 def test_steps_of_the_learning_rate():
@@ -131,8 +120,7 @@ def test_parts_start_from_different_training_rows_drawn_by_the_seed():
     found = []
     for seed in (7, 7, 8):
         part = Memory()
-        loop.seed = seed
-        loop._start_from_examples(part)
+        start_from_examples(part, loop.rows.train, seed)
         found.append(part.got.index.tolist())
         everything = {int(i): x for i, x in zip(rows.train.places, rows.train.values(), strict=True)}
         assert part.got.x.shape == (5, 1, 5, 7)

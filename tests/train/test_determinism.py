@@ -105,7 +105,7 @@ def test_order_and_binarisation_change_from_epoch_to_epoch():
 
 def test_each_step_has_noise_of_its_own(monkeypatch):
     """Two batches of equal size in one epoch, and the same batch in two epochs, meet different noise."""
-    module = importlib.import_module("lowerbound.train.loop")
+    module = importlib.import_module("lowerbound.train.learner")
     original, drawn = module.update, []
 
     def noted(*arguments):

@@ -138,17 +138,9 @@ def test_a_disk_that_is_full_at_any_call(first, step, command, stays, here, told
 
 
 @pytest.fixture
-def disk(tmp_path):
+def disk(small_disk):
     """A real disk of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    return small_disk("1m")
 
 
 def test_a_real_disk_that_fills_up(disk, home, server, tmp_path):

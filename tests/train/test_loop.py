@@ -6,15 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from joint_parts import Numbered
 from training_parts import SEEN, Ear, Scripted, Watched, data, note_updates, recipe, weights
 
 from lowerbound import from_arrays
 from lowerbound.core.errors import DataError, ShapeError, TrainingFailed, UsageError
+from lowerbound.objectives import ELBO
 from lowerbound.train import Linear
 from lowerbound.train.fit import fit
-
-from lowerbound.core.record import recorded  # isort: skip
-from lowerbound.objectives import ELBO  # isort: skip
 
 quiet = {"progress": False}
 
@@ -31,16 +30,6 @@ def test_every_row_is_visited_once_an_epoch_and_the_last_batch_may_be_short(monk
     orders = [torch.cat([b.x[:, 0] for b in SEEN["batches"][5 * e : 5 * e + 5]]).int().tolist() for e in range(2)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(44))
     assert orders[0] != orders[1]
-
-
-@recorded
-class Numbered(Watched):
-    """Reports each row's number as its elbo."""
-
-    def forward(self, model, batch, step):
-        outcome = super().forward(model, batch, step)
-        outcome.terms["elbo"] = batch.x[:, 0]
-        return outcome
 
 
 def test_an_epochs_number_is_the_mean_over_rows_not_over_batches():

@@ -55,7 +55,7 @@ def test_an_average_that_forgets_the_number_of_rows_would_be_seen(found):
 
 
 def test_state_learns_from_the_rows_of_all_processes(found):
-    assert found["states"].keys() == {"multiplier", "variance", "count"}
+    assert found["states"].keys() == {"multiplier", "rows", "one row", "variance", "count"}
     assert all(apart < 1e-6 for apart in found["states"].values())
 
 
@@ -67,6 +67,15 @@ def test_metrics_of_1001_rows_are_exact(found):
     scores = found["validated"]
     assert scores["rows"] == 1001
     assert scores["together"] == pytest.approx(scores["alone"], rel=1e-13)
+
+
+def test_an_epochs_number_is_the_mean_over_the_rows_of_all_processes(found):
+    """One process passes a row that does not count when the last batch has one row."""
+    assert found["counted"] == pytest.approx([sum(i**2 for i in range(45)) / 45] * 2, rel=1e-12)
+
+
+def test_each_step_has_noise_of_its_own_in_each_process(found):
+    assert found["noise"] == [10, 10]
 
 
 def test_objectives_that_couple_the_batch_are_refused(found):
@@ -192,6 +201,19 @@ def test_impossible_launches_are_refused(words, message, capsys):
         main([*TRAIN.split(), *words.split()])
     assert raised.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_command_refuses_coupled_objectives_before_it_starts_processes(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("train", "sweep"):
+        code, out, err = told(
+            *TRAIN.replace("train vae", f"{command} info_vae").replace("--seed 4 --no-report", "").split(),
+            "--devices",
+            "2",
+        )
+        assert (code, out) == (2, "")
+        assert "MMD compares the codes of a whole batch" in err
+    assert not list(tmp_path.rglob("status.json"))
 
 
 def test_a_script_is_told_how_to_start_several_processes():

@@ -154,7 +154,7 @@ def test_a_fine_tuned_run_keeps_where_it_started(tmp_path, of):
 def test_going_on_inside_an_epoch_changes_no_number(tmp_path, of, monkeypatch, save_every):
     """The checkpoints before the last are removed, and the run is taken up from there as if it had been killed."""
     clock = iter(range(10_000)).__next__
-    monkeypatch.setattr("lowerbound.train.loop.time.monotonic", clock)
+    monkeypatch.setattr("lowerbound.train.progress.time.monotonic", clock)
     monkeypatch.setattr("lowerbound.train.checkpoint.KEEP", 100)
     made = recipe(of, epochs=3)
     whole = fit(made, of, seed=3, progress=False, report=False, out=tmp_path / "whole", save_every=save_every)

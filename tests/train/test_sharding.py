@@ -40,7 +40,7 @@ def found(folder):
 
 def test_steps_are_those_of_one_process_and_of_whole_copies(found):
     cases = found["agree"]["cases"]
-    assert len(cases) == 14
+    assert len(cases) == 15
     for other in ("alone", "together"):
         assert {name: case[other] for name, case in cases.items() if case[other] > 1e-6} == {}
 

@@ -104,11 +104,11 @@ def test_the_forward_pass_of_an_objective_changes_no_state():
 def test_a_run_with_two_players_is_reproducible_and_moves_both():
     of = data()
     loops = [Loop(recipe(of, Rivals(), epochs=2, lr=1e-3), of, 0, torch.device("cpu"), "float32") for _ in range(2)]
-    before = [weights(loops[0].model), weights(loops[0].objective)]
+    before = [weights(loops[0].learner.model), weights(loops[0].learner.objective)]
     with stoppable() as stop:
         for loop in loops:
             loop.run(stop, None, Listeners([]))
-    after = [[weights(loop.model), weights(loop.objective)] for loop in loops]
+    after = [[weights(loop.learner.model), weights(loop.learner.objective)] for loop in loops]
     assert after[0] == after[1]
     for old, new in zip(before, after[0], strict=True):
         assert old.keys() == new.keys()

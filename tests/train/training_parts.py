@@ -176,7 +176,7 @@ def hear_every_tick(monkeypatch):
 
 def note_updates(monkeypatch):
     """Return a list that gets the learning rates and the number of rows of every update from now on."""
-    module = importlib.import_module("lowerbound.train.loop")
+    module = importlib.import_module("lowerbound.train.learner")
     original, seen = module.update, []
 
     def noted(objective, model, optimizers, batch, *args):

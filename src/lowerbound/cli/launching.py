@@ -8,7 +8,7 @@ from ..core.errors import UsageError
 from ..train.processes import Launched
 from .output import say
 
-_KEPT = ("device", "process_timeout", "save_every")  # options of a training that its resumption takes too
+_KEPT = ("devices", "device", "process_timeout", "save_every")  # options of a training that its resumption takes too
 
 
 def to_launch(devices: int | None, max_restarts: int) -> bool:
@@ -24,18 +24,20 @@ def to_launch(devices: int | None, max_restarts: int) -> bool:
     return devices is not None and (devices != 1 or max_restarts != 0)
 
 
+def going_on(run: Path, chosen: Mapping[str, Any]) -> list[str]:
+    """Return the words of `resume` by which a training goes on as it was asked for."""
+    kept = {name: chosen[name] for name in _KEPT if chosen[name] is not None}
+    words = [word for name, value in kept.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return [str(run), *words, *([] if chosen["report"] else ["--no-report"])]
+
+
 def in_processes(words: list[str], run: Path, chosen: Mapping[str, Any]) -> int:
     """Run `lowerbound WORDS` in several processes, which train the run; returns the exit code."""
     from ..train.launch import launch
 
-    kept = [(f"--{name.replace('_', '-')}", chosen[name]) for name in _KEPT]
-    resumed = ["resume", str(run), "--devices", str(chosen["devices"])]
-    resumed += [word for name, value in kept if value is not None for word in (name, str(value))]
-    resumed += [] if chosen["report"] else ["--no-report"]
-
     def again() -> list[str] | None:
         if (run / "status.json").exists():
-            return resumed
+            return ["resume", *going_on(run, chosen)]
         return None if run.exists() else words
 
     return launch(words, again, chosen["devices"], chosen["max_restarts"], say)

@@ -3,10 +3,11 @@
 import itertools
 import json
 import math
+import os
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,11 +26,13 @@ from ..ship.files import replaced, save_tensors, write_json
 from ..train import open_run
 from . import resume, train
 from .common import RUNS, own_data
+from .launching import going_on, to_launch
 from .mistakes import parse
 from .output import result, result_json, saved, say
 from .runs import show_table
 
 _OWN = ("--grid", "--seeds", "--score-samples", "--out", "--json")
+_HOW = ("--max-restarts", "--process-timeout", "--save-every")  # options of train that change no weight
 _TAKEN = ("seed", "out", "data", "config")
 
 
@@ -39,10 +42,11 @@ class Sweep:
 
     lowerbound sweep beta_vae --data digits --grid beta=1,2,4 --grid latent-dim=8,16 --seeds 3 --epochs 20
 
-    All other options are those of train (lowerbound train RECIPE --help). Each run is a folder of its own in the
-    sweep's; a run that is done is not trained again and one that was cut off is taken up, so the same command goes on
-    after any end. The table gives means over the seeds with 95% intervals over seeds and examples, and says whether
-    more epochs or latents would help.
+    All other options are those of train (lowerbound train RECIPE --help): --devices 2 --max-restarts 1 trains each run
+    in two processes, and starts them again if one is lost. Each run is a folder of its own in the sweep's; a run that
+    is done is not trained again and one that was cut off is taken up, so the same command goes on after any end. The
+    table gives means over the seeds with 95% intervals over seeds and examples, and says whether more epochs or latents
+    would help.
     """
 
     grid: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -120,15 +124,30 @@ def command(words: list[str]) -> int:
     cells = [(point, seed) for point in points for seed in range(options.seeds)]
     asked = {cell_name(cell): [words[0], *rest, *cell[0].words, "--seed", str(cell[1])] for cell in cells}
     for each in asked.values():
-        train.read(each)  # a mistake in the last point must not cost the others
+        chosen = train.read(each).options  # a mistake in the last point must not cost the others
+        to_launch(chosen["devices"], chosen["max_restarts"])
     _same_sweep(folder, words[0], rest)
     for i, (name, each) in enumerate(asked.items()):
-        with redirect_stdout(sys.stderr):  # the sweep's own result is the table
+        with _results_as_talk():
             code = _trained(folder / name, each, f"run {i + 1} of {len(cells)}: {name}")
         if code:
             say("the same command goes on from there")
             return code
     return _compared(folder, points, options)
+
+
+@contextmanager
+def _results_as_talk() -> Iterator[None]:
+    """Send what is printed inside, by processes that start there too, to standard error: the result is the table."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def cell_name(cell: tuple[Point, int]) -> str:
@@ -174,7 +193,7 @@ def _check(options: Sweep, rest: list[str]) -> None:
 
 def _same_sweep(folder: Path, recipe: str, rest: list[str]) -> None:
     """Note what is swept, or refuse a folder in which something else was: points may come and go, nothing else."""
-    path, asked = folder / "sweep.json", {"recipe": recipe, "options": rest}
+    path, asked = folder / "sweep.json", {"recipe": recipe, "options": _what(rest)}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if {name: before.get(name) for name in asked} != asked:
@@ -190,6 +209,16 @@ def _same_sweep(folder: Path, recipe: str, rest: list[str]) -> None:
     write_json(path, asked)
 
 
+def _what(words: list[str]) -> list[str]:
+    """Return the words of `train` without those that change no weight."""
+    kept, skipped = [], False
+    for word in words:
+        if not skipped and word.split("=")[0] not in _HOW:
+            kept.append(word)
+        skipped = not skipped and word in _HOW
+    return kept
+
+
 def _trained(path: Path, words: list[str], about: str) -> int:
     """Train a run, take it up, or leave it as it is; returns the exit code."""
     state = read_run(path).state if (path / "status.json").exists() else None
@@ -197,7 +226,9 @@ def _trained(path: Path, words: list[str], about: str) -> int:
         return 0
     say(about)
     if state is not None:
-        return resume.command([str(path), "--no-report"])
+        chosen = {**train.read(words).options, "report": False}
+        restarts = ["--max-restarts", str(chosen["max_restarts"])] if chosen["max_restarts"] else []
+        return resume.command([*going_on(path, chosen), *restarts])
     if path.exists():  # killed before it began
         raise UsageError(f"{path} is no run", fix="remove it, or choose another --out")
     return train.command([*words, "--out", str(path), "--no-report"])

@@ -24,7 +24,8 @@ class Lagging(Stateful, Objective):
     the mutual information I(z; n) under q, averaged over `window` steps, is no higher than over the `window` before.
     The paper judges convergence of each inner loop by the ELBO, and I on validation data after each epoch; here the
     inner loop has a set length and I is that of the training batches, E[log q(z|x) - log 1/B sum_j q(z|x_j)], which
-    is at most log B. As the step decides which player moves, it cannot become one graph.
+    is at most log B. Where a batch is passed in pieces or by several processes, B is the rows of each. As the step
+    decides which player moves, it cannot become one graph.
 
     Args:
         every: steps of the inference player for one of the generative player, while aggressive.

@@ -16,12 +16,13 @@ from ..data.dataset import Data
 from ..ship.files import read_json
 from .checkpoint import checkpoints
 from .log import Listener, Listeners, LogFile, MetricsFile, Terminal
-from .loop import Loop, Watcher
+from .loop import Loop
 from .plan import Kernels, Precision, check_asked, computing
 from .processes import ALONE, join
 from .run import Run, RunFolder, stoppable
 from .saving import SaveEvery
 from .shardable import check_several, check_unwatched
+from .watching import Watcher
 
 PROCESS_TIMEOUT = 600.0  # seconds
 
@@ -141,8 +142,8 @@ def fit(
     if shard:
         check_several(processes)
         check_unwatched(watchers)
-    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init, processes, shard=shard)
-    loop.save_every = saving
+    how = {"shard": shard, "save_every": saving}
+    loop = Loop(recipe.replace(training=training), data, seed, place, precision, kernels, init, processes, **how)
     folder = RunFolder(Path(out)) if out is not None and processes.first else None
     run = _run(loop, folder, listeners, watchers, progress=progress)
     return _reported(run, data, loop) if report else run
@@ -154,10 +155,10 @@ def _restore(loop: Loop, found: list[Path], talk: Listeners) -> None:
     Raises:
         CorruptArtifact: if there are some, and none is whole.
     """
-    loop.again = True
+    loop.progress.again = True
     for i, path in enumerate(reversed(found)):
         try:
-            loop.restore(path)
+            loop.keeper.restore(path)
         except CorruptArtifact as error:
             if i + 1 == len(found):
                 raise
@@ -182,7 +183,7 @@ def _run(
     # the generators that are kept and reseeded are those of the current GPU
     current = torch.cuda.device(loop.device) if loop.device.type == "cuda" else nullcontext()
     try:
-        with current, computing(loop.plan.threads), stoppable() as stop, kept_generators():
+        with current, computing(loop.learner.plan.threads), stoppable() as stop, kept_generators():
             return loop.run(stop, folder, Listeners(heard), watchers)
     finally:
         if folder is not None:
@@ -292,17 +293,17 @@ def resume(
         if shard:
             check_several(processes)
             kernels = "eager"
-        loop = Loop(recipe, data, seed, place, precision, kernels, processes=processes, shard=shard)
-        loop.save_every = saving
-        loop.plan = replace(loop.plan, threads=threads)
+        how = {"processes": processes, "shard": shard, "save_every": saving}
+        loop = Loop(recipe, data, seed, place, precision, kernels, **how)
+        loop.learner.plan = replace(loop.learner.plan, threads=threads)
         talk = Listeners([] if folder is None else [Terminal() if progress else LogFile(path / "log.txt")])
         _restore(loop, checkpoints(path / "checkpoints"), talk)
         _say_processes(loop, machine, talk)
         # a run that was cut off after its last epoch still has its end to write, and perhaps its priors to fit
-        if loop.epoch > training.epochs or (loop.epoch == training.epochs and not _ended_early(path)):
+        if loop.progress.epoch > training.epochs or (loop.progress.epoch == training.epochs and not _ended_early(path)):
             raise UsageError(
-                f"{path.name} has {loop.epoch} epochs already",
-                expected=f"--epochs above {loop.epoch}, the number in all",
+                f"{path.name} has {loop.progress.epoch} epochs already",
+                expected=f"--epochs above {loop.progress.epoch}, the number in all",
             )
     except BaseException:
         if folder is not None:
