@@ -15,9 +15,10 @@ from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
 from .mapped import Mapped, Memory, find_mapped, mapped_data
-from .sources import Found, Reading, Table, find, places_in
+from .sources import Found, Reading, Table, find, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
+from .streams import PREFIX, find_stream, held_rows, is_stream, open_stream, stream_data, stream_source
 
 if TYPE_CHECKING:
     from .mapped_tables import MappedTable
@@ -36,6 +37,7 @@ _GREY = ("images", {"binarize": "auto"})
 _NUMBERS = ("tables", {"missing": "auto", "standardize": "auto"})
 _STORED = ("arrays and IDX files", {"max_value": None})
 _FILES = ("files", {"memory": "auto"})
+_STREAMS = ("files", {"skip_bad": False, "weight": None, "delimiter": None, "encoding": "utf-8"})
 
 
 def load_data(
@@ -66,7 +68,7 @@ def load_data(
     Args:
         source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
             train/ and test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's
-            names); a data set saved by `datasets`.
+            names); a data set saved by `datasets`; hf:NAME or hf:FOLDER, what `datasets` streams under that name.
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.
@@ -115,6 +117,8 @@ def load_data(
         _refuse_unused(origin, str(source), _IMAGES, _TABLES, _NUMBERS, _STORED, _FILES)
         data = BUILTIN[str(source)](binarize=binarize, **common)
         return replace(data, origin={"source": str(source), "binarize": binarize, **common})
+    if is_stream(source):
+        return _of_stream(str(source), like, origin)
     path = existing(source)
     size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
     channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
@@ -154,6 +158,33 @@ def _stays(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> "Ma
     return find_mapped(path, reading, memory, paired=paired)
 
 
+def _of_stream(source: str, like: DataSpec | None, origin: dict[str, Any]) -> Data:
+    """Return the data that `datasets` streams under a name."""
+    if origin["seen"] is not None:
+        raise UsageError(f"{source} cannot be paired", fix="pair images or arrays on disk")
+    _refuse_unused(origin, source, _STREAMS, _NUMBERS)
+    if len(origin["columns"]) > 1:
+        raise UsageError("of a data set that is streamed one column is modelled", fix="--columns NAME")
+    found = _streamed(source, like, origin)
+    if found.form != "images":
+        _refuse_unused(origin, source, _IMAGES)
+    fractions = Fractions(origin["seed"], origin["valid_fraction"], origin["test_fraction"])
+    options = {"binarize": origin["binarize"], "scale": origin["max_value"], "fractions": fractions, "like": like}
+    data, stays = stream_data(found, origin["memory"], **options)
+    kept = {k: v for k, v in origin.items() if v is not None and v != []}
+    return replace(data, origin={"source": stream_source(source), **kept, "memory": "map" if stays else "hold"})
+
+
+def _streamed(source: str, like: DataSpec | None, given: dict[str, Any]) -> Mapped:
+    """Return what is streamed under a name, looked at once; pictures are brought to the size a model wants."""
+    size, channels = _size(given.get("image_size")), _CHANNELS[given.get("color", "auto")]
+    if like is not None and like.kind == "image" and like.form == "images":
+        size, channels = (like.shape[1], like.shape[2]), like.shape[0]
+    reading = Reading(size, channels, given["alpha"], label=given.get("label"))
+    column = next(iter(given.get("columns", ())), None)
+    return find_stream(open_stream(source), stem_of(Path(source.removeprefix(PREFIX))), reading, column)
+
+
 def load_rows(
     source: str | Path,
     like: DataSpec,
@@ -170,7 +201,7 @@ def load_rows(
     training; labels are taken where the data have them and the model knows them.
 
     Args:
-        source: a path, as for `load_data`, or one image.
+        source: a path or a name of data that are streamed, as for `load_data`, or one image.
         like: the model's spec.
         seen: what the encoder sees of the same examples.
         alpha: what to do with transparent pixels.
@@ -181,6 +212,8 @@ def load_rows(
     Raises:
         DataError: if it cannot be read or does not fit the model.
     """
+    if is_stream(source):
+        return array_rows(held_rows(_streamed(str(source), like, {"alpha": alpha})), None, like)
     size = (like.shape[1], like.shape[2]) if like.kind == "image" else None
     channels = like.shape[0] if like.kind == "image" else None
     reading = Reading(
@@ -215,7 +248,7 @@ def existing(source: str | Path) -> Path:
     raise DataError(
         f"there are no data called {str(source)!r}",
         expected=f"one of {', '.join(BUILTIN)}, or a path: a folder of images, a CSV, Parquet, NumPy or IDX file",
-        fix=f"did you mean {near[0]}?" if near else "check the spelling of the path",
+        fix=f"did you mean {near[0]}?" if near else "check the spelling of the path; hf:NAME is streamed",
     )
 
 

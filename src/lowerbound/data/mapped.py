@@ -65,6 +65,7 @@ class Mapped:
         held: how many of the last rows are a test split.
         files: of each row, if rows are files.
         notes: for people.
+        facts: what all values have in common, if they were looked at.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Mapped:
     held: int = 0
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    facts: Survey | None = None
 
 
 def find_mapped(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> Mapped | None:
@@ -153,7 +155,7 @@ def mapped_data(
         found = replace(found, labels=place[found.labels], classes=like.classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-        facts = survey(source, name)
+        facts = found.facts or survey(source, name)
     if scale is None:
         scale = 255 if source.dtype == torch.uint8 and found.kind == "image" and facts.range[1] > 1 else 1
     if scale != 1 and not (facts.range[0] >= 0 and facts.range[1] <= scale):
@@ -191,8 +193,9 @@ def mapped_data(
 def held_out(name: str, source: Source, data: Data) -> str:
     """Return what is said of data that stay on disk."""
     size = source.shape[0] * source.row_bytes
+    where = "stays on disk" if source.files else "is streamed"
     return (
-        f"{name} stays on disk ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
+        f"{name} {where} ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
         f"blocks are shuffled, {len(data.valid):,} validation and {len(data.test):,} test rows held out"
     )
 
