@@ -15,7 +15,7 @@ from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
 from .mapped import Mapped, Memory, find_mapped, mapped_data
-from .sources import Found, Reading, Table, find, places_in, stem_of
+from .sources import Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
 from .streams import PREFIX, find_stream, held_rows, is_stream, open_stream, stream_data, stream_source
@@ -67,8 +67,9 @@ def load_data(
 
     Args:
         source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
-            train/ and test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's
-            names); a data set saved by `datasets`; hf:NAME or hf:FOLDER, what `datasets` streams under that name.
+            train/ and test/ above them); a .csv, .parquet, .npy or .npz file; a folder of .parquet files of one schema;
+            an IDX file, or a folder of them (MNIST's names); a data set saved by `datasets`; hf:NAME or
+            hf:FOLDER, what `datasets` streams under that name.
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.
@@ -151,10 +152,11 @@ def load_data(
 
 def _stays(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> "Mapped | MappedTable | None":
     """Return what stays on disk of what lies at `path`; None if it is to be read."""
-    if not paired and path.name.lower().endswith(".parquet"):
+    shards = () if paired else parquet_files(path)
+    if shards:
         from .mapped_tables import find_table  # loads pyarrow
 
-        return find_table(path, reading, memory)
+        return find_table(path, shards, reading, memory)
     return find_mapped(path, reading, memory, paired=paired)
 
 

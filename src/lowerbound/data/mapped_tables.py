@@ -11,31 +11,32 @@ from ..core.spec import DataSpec
 from .columns import Fitted, Missing, table_spec
 from .dataset import Data, Dataset, SplitName
 from .mapped import Memory, held_out, is_mapped, split_blocks
+from .parquet_shards import ParquetBlocks, parquet_blocks
 from .sources import Reading, Table, stem_of
 from .splits import Fractions, check_weights, weights_of
 from .stored import Spans, Stored
-from .stored_tables import ParquetBlocks, TableRows, check_table, fit_table
+from .stored_tables import TableRows, check_table, fit_table
 
 
 @dataclass(frozen=True)
 class MappedTable:
-    """A Parquet file whose rows stay on disk, with what is read of it: labels and weights."""
+    """Parquet files whose rows stay on disk, with what is read of it: labels and weights."""
 
     blocks: ParquetBlocks
     read: Table
 
 
-def find_table(path: Path, reading: Reading, memory: Memory) -> MappedTable | None:
-    """Return the Parquet file at `path` if its rows stay on disk.
+def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Memory) -> MappedTable | None:
+    """Return the Parquet files at `path` if their rows stay on disk.
 
     Raises:
         DataError: if it cannot be read.
     """
     from .tables import numbers, texts
 
-    if memory == "hold" or not path.is_file() or not path.name.lower().endswith(".parquet"):
+    if memory == "hold":
         return None
-    whole = ParquetBlocks(path)
+    whole = parquet_blocks(shards)
     bounds, every = whole.bounds, whole.names
     if not is_mapped(memory, int(bounds[-1]) * len(every) * 8) or bounds[-1] < 2:
         return None
@@ -46,9 +47,9 @@ def find_table(path: Path, reading: Reading, memory: Memory) -> MappedTable | No
     leave = tuple(column for column, _ in named if column is not None)
     y, label = (None, None) if reading.label is None else texts(whole.column(reading.label), reading.label)
     weight = None if reading.weight is None else numbers(whole.column(reading.weight), reading.weight)
-    name = stem_of(path)
-    read = Table(name, whole.file.schema_arrow.empty_table(), "parquet", label, y, weight, reading.weight)
-    return MappedTable(ParquetBlocks(path, leave), read)
+    name = stem_of(shards[0] if len(shards) == 1 else path)
+    read = Table(name, whole.schema.empty_table(), "parquet", label, y, weight, reading.weight)
+    return MappedTable(replace(whole, leave=leave), read)
 
 
 def mapped_table(
@@ -71,7 +72,7 @@ def mapped_table(
     splits = split_blocks(table.bounds, 0, fractions)
     if not standardize:
         raise UsageError(
-            f"{table.path.name} stays on disk, where columns are standardised", fix="--memory hold, or standardise it"
+            f"{table.called} stays on disk, where columns are standardised", fix="--memory hold, or standardise it"
         )
     if like is None:
         fitted, notes, lost = fit_table(table, columns, splits["train"], read.name)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".parquet")
 ARRAYS = (".npy", ".npz")
+PARQUET = ".parquet"
+_SPLIT_NAMES = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,28 @@ def find(path: Path, reading: Reading) -> Found | Table:
     return _idx_file(path, name)
 
 
+def parquet_files(path: Path) -> tuple[Path, ...]:
+    """Return the Parquet files at a path: itself, or all data files of a folder, if they are Parquet.
+
+    Raises:
+        DataError: if files of several splits lie in one folder.
+    """
+    if path.is_file():
+        return (path,) if path.name.lower().endswith(PARQUET) else ()
+    files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith((".", "_"))]
+    data = [p for p in files if p.name.lower().endswith((*TABLES, *ARRAYS))]
+    if not data or any(not p.name.lower().endswith(PARQUET) for p in data) or is_saved_set(path) or has_images(path):
+        return ()
+    starts = {next((s for s in _SPLIT_NAMES if p.name.lower().startswith(s)), "") for p in data}
+    if len(starts) > 1:
+        raise DataError(
+            f"{path} holds Parquet files of several splits: {', '.join(p.name for p in (data[0], data[-1]))}",
+            expected="the files of one table: rows are split by seed",
+            fix="put those of each split into a folder of their own, and give one",
+        )
+    return tuple(data)
+
+
 def _folder(path: Path, name: str, reading: Reading) -> Found | Table:
     try:
         files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
@@ -209,6 +233,11 @@ def _folder(path: Path, name: str, reading: Reading) -> Found | Table:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if any("idx" in p.name.lower() and not is_image(p) for p in files):
         return _idx_folder(path, name, reading)
+    shards = parquet_files(path)
+    if len(shards) > 1:
+        from .parquet_shards import read_shards
+
+        return _as_table(read_shards(shards), name, "parquet", reading)
     readable = [p for p in files if p.name.lower().endswith((*TABLES, *ARRAYS))]
     if has_images(path):
         return _images(path, name, reading)

@@ -127,17 +127,21 @@ def _read_parquet(raw: BufferedIOBase, path: Path) -> pa.Table:
         raise _no_examples(path)
     native = pa.OSFile(os.fsencode(path))  # no Python file: see _native
     file = pq.ParquetFile(native, page_checksum_verification=True)
-    rows, columns = file.metadata.num_rows, file.metadata.num_columns
-    if rows * columns * 8 > MAX_CELL_BYTES or columns > MAX_COLUMNS:
-        raise DataError(
-            f"{path.name} has {rows:,} rows of {columns:,} columns, too many to hold in memory",
-            where=str(path),
-            expected=f"at most {MAX_CELL_BYTES >> 30} GiB at 8 bytes a cell, and {MAX_COLUMNS:,} columns",
-            fix="take part of the rows or columns",
-        )
+    check_cells(file.metadata.num_rows, file.metadata.num_columns, path.name, str(path))
     table = file.read()
     table.validate(full=True)  # a flipped bit may leave text that is no text
     return table
+
+
+def check_cells(rows: int, columns: int, name: str, where: str) -> None:
+    """Raise DataError if a table has more cells than are read into memory."""
+    if rows * columns * 8 > MAX_CELL_BYTES or columns > MAX_COLUMNS:
+        raise DataError(
+            f"{name} has {rows:,} rows of {columns:,} columns, too many to hold in memory",
+            where=where,
+            expected=f"at most {MAX_CELL_BYTES >> 30} GiB at 8 bytes a cell, and {MAX_COLUMNS:,} columns",
+            fix="take part of the rows or columns, or leave them on disk (--memory map)",
+        )
 
 
 def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str, texts: Sequence[str]) -> pa.Table:
