@@ -14,7 +14,9 @@ from .columns import Missing
 from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
-from .mapped import Mapped, Memory, find_mapped, mapped_data
+from .mapped import Mapped, Memory, mapped_data
+from .mapped_arrays import MappedArrays
+from .mapped_files import find_mapped, mapped_arrays
 from .sources import Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
@@ -129,7 +131,7 @@ def load_data(
         reading = replace(
             reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
         )
-    stays = _stays(path, reading, memory, paired=seen is not None)
+    stays = _stays(path, reading, memory, scale=max_value, paired=seen is not None)
     origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same
     found = find(path, reading) if stays is None else stays
     unused = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "label"}) if is_saved_set(path) else _TABLES
@@ -138,7 +140,9 @@ def load_data(
         options = {"binarize": binarize, "scale": max_value, "like": like}
         data = mapped_data(found, fractions=Fractions(seed, valid_fraction, test_fraction), **options)
     elif not isinstance(found, Found):
-        _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY)
+        bare = found.form == "arrays"
+        _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY, *([_TABLES] if bare else []))
+        missing = "error" if bare and missing == "auto" else missing
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         data = _of_table(found, columns, missing, standardize, like, common)
@@ -150,14 +154,27 @@ def load_data(
     return replace(data, origin={"source": str(path.resolve()), **kept})
 
 
-def _stays(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> "Mapped | MappedTable | None":
+def _stays(
+    path: Path, reading: Reading, memory: Memory, *, scale: int | None, paired: bool
+) -> "Mapped | MappedTable | None":
     """Return what stays on disk of what lies at `path`; None if it is to be read."""
-    shards = () if paired else parquet_files(path)
+    if paired:
+        if memory == "map":
+            raise UsageError("rows that are paired with others cannot stay on disk", fix="drop --memory map")
+        return None
+    shards = parquet_files(path)
     if shards:
         from .mapped_tables import find_table  # loads pyarrow
 
         return find_table(path, shards, reading, memory)
-    return find_mapped(path, reading, memory, paired=paired)
+    found = find_mapped(path, reading, memory)
+    if not isinstance(found, MappedArrays):
+        return found
+    if found.kind == "table" and found.test is None and scale is None:
+        from .mapped_tables import array_table
+
+        return array_table(found, stem_of(path))
+    return mapped_arrays(found, stem_of(path))
 
 
 def _of_stream(source: str, like: DataSpec | None, origin: dict[str, Any]) -> Data:

@@ -4,26 +4,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..core.errors import DataError, UsageError
-from ..core.spec import DataSpec
+from ..core.spec import Column, DataSpec, Form
+from .array_blocks import ArrayBlocks
+from .arrays import labels_of
 from .columns import Fitted, Missing, table_spec
 from .dataset import Data, Dataset, SplitName
 from .mapped import Memory, held_out, is_mapped, split_blocks
-from .parquet_shards import ParquetBlocks, parquet_blocks
+from .mapped_arrays import MappedArrays
+from .parquet_shards import parquet_blocks
 from .sources import Reading, Table, stem_of
 from .splits import Fractions, check_weights, weights_of
 from .stored import Spans, Stored
-from .stored_tables import TableRows, check_table, fit_table
+from .stored_tables import TableBlocks, TableRows, check_table, fit_table
 
 
 @dataclass(frozen=True)
 class MappedTable:
-    """Parquet files whose rows stay on disk, with what is read of it: labels and weights."""
+    """A table whose rows stay on disk, with what is read of it: labels and weights."""
 
-    blocks: ParquetBlocks
+    blocks: TableBlocks
     read: Table
+
+    @property
+    def form(self) -> Form:
+        """What it came as."""
+        return self.read.form
 
 
 def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Memory) -> MappedTable | None:
@@ -50,6 +59,17 @@ def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Mem
     name = stem_of(shards[0] if len(shards) == 1 else path)
     read = Table(name, whole.schema.empty_table(), "parquet", label, y, weight, reading.weight)
     return MappedTable(replace(whole, leave=leave), read)
+
+
+def array_table(found: MappedArrays, name: str) -> MappedTable:
+    """Return an array of numbers `[N, D]` as a table whose rows stay on disk; its columns are called x0, x1, ..."""
+    found.rows()  # refuses what is none
+    blocks = ArrayBlocks(found.x, found.file)
+    labels, classes = labels_of(found.y, len(found.x), name)
+    y = None if labels is None else np.asarray(classes, object)[labels.numpy()]
+    label = None if y is None else Column("label", "category", "string", categories=classes)
+    read = Table(name, blocks.schema.empty_table(), "arrays", label, y, found.weight, notes=found.notes)
+    return MappedTable(blocks, read)
 
 
 def mapped_table(
@@ -84,8 +104,9 @@ def mapped_table(
             fix="fill or remove them, or keep them as missing (--missing keep)",
         )
     classes = () if read.label is None else read.label.categories
-    spec = table_spec(read.name, Fitted(torch.empty(0), None, fitted), classes, fractions.seed, "parquet")
-    spec = replace(spec, label=read.label, weight=read.weight_name)
+    spec = table_spec(read.name, Fitted(torch.empty(0), None, fitted), classes, fractions.seed, read.form)
+    if read.form != "arrays":
+        spec = replace(spec, label=read.label, weight=read.weight_name)
     if like is not None:
         spec = replace(like, name=read.name)
         if lost and not like.masked:
@@ -106,4 +127,4 @@ def mapped_table(
 
     train, valid, test = (part(name, splits[name]) for name in ("train", "valid", "test"))
     data = Data(train, valid, test)
-    return replace(data, notes=(*notes, held_out(read.name, rows, data)))
+    return replace(data, notes=(*read.notes, *notes, held_out(read.name, rows, data)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..core.spec import Column, DataSpec, Form, Kind, Layout
 from .columns import Fitted, Missing, fit_cells, table_spec
-from .idx import read_idx
+from .idx import idx_files, read_idx
 from .images import Alpha, has_images, is_image, read_images, split_folders
 from .numpy_files import read_arrays
 from .splits import Plan
@@ -108,7 +108,7 @@ class Table:
 
     name: str
     table: "pa.Table"
-    form: Literal["csv", "parquet"]
+    form: Form
     label: Column | None = None
     y: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -351,31 +351,14 @@ def _idx_file(path: Path, name: str) -> Found:
     return Found(name, array, "arrays", _kind(array))
 
 
-def _one(folder: Path, split: tuple[str, ...], kind: str) -> Path | None:
-    found = [p for p in sorted(folder.iterdir()) if p.is_file() and kind in p.name.lower() and "idx" in p.name.lower()]
-    found = [p for p in found if p.name.lower().startswith(split)]
-    if len({p.name.removesuffix(".gz") for p in found}) > 1:
-        names = ", ".join(p.name for p in found)
-        raise DataError(f"{folder} holds several files of {split[0]} {kind}: {names}", expected="one")
-    return found[0] if found else None
-
-
 def _idx_folder(folder: Path, name: str, reading: Reading) -> Found:
-    images = _one(folder, ("train",), "images")
-    if images is None:
-        files = [p for p in sorted(folder.iterdir()) if p.is_file() and "idx" in p.name.lower()]
-        if len(files) == 1:
-            return _idx_file(files[0], name)
-        raise DataError(
-            f"0 examples in {folder}",
-            expected="a file train-images-idx3-ubyte(.gz), or a single IDX file",
-        )
-    labels = _one(folder, ("train",), "labels")
-    test_images, test_labels = _one(folder, ("t10k", "test"), "images"), _one(folder, ("t10k", "test"), "labels")
-    x, y = read_idx(images), read_idx(labels) if labels else None
-    if test_images is None:
+    files = idx_files(folder)
+    if files.alone:
+        return _idx_file(files.images, name)
+    x, y = read_idx(files.images), None if files.labels is None else read_idx(files.labels)
+    if files.test_images is None:
         return Found(name, x, "arrays", _kind(x), None, y)
-    test = read_idx(test_images), read_idx(test_labels) if test_labels else None
+    test = read_idx(files.test_images), None if files.test_labels is None else read_idx(files.test_labels)
     if reading.whole:
         return Found(name, np.concatenate([x, test[0]]), "arrays", _kind(x), None, _joined(y, test[1]))
     return Found(name, x, "arrays", _kind(x), None, y, test=test)

@@ -1,19 +1,60 @@
 """Tables that stay on disk: numeric and categorical columns of Parquet files, fitted block by block."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from ..core.errors import DataError
 from ..core.spec import Column
 from .fit_blocks import inside, settled_columns, started
-from .parquet_shards import ParquetBlocks
 from .stored import Blocks, Source, Spans, room
 from .table_files import check_names
 from .tables import encode, to_model, wanted_columns
 
 MOST_BLOCK = 256 << 20  # bytes of a row group in model units
+
+
+@runtime_checkable
+class TableBlocks(Protocol):
+    """A table that is read block by block."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read."""
+        ...
+
+    @property
+    def called(self) -> str:
+        """The name of the file or folder."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """Its path."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of all columns."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are modelled."""
+        ...
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Where blocks start, and the number of rows: `[B + 1]`."""
+        ...
+
+    def read(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return one block of the columns, of all that are modelled by default."""
+        ...
 
 
 class TableRows(Source):
@@ -25,7 +66,7 @@ class TableRows(Source):
         part: 0 for values, 1 for the mask.
     """
 
-    def __init__(self, table: ParquetBlocks, columns: tuple[Column, ...], name: str, part: int = 0) -> None:
+    def __init__(self, table: TableBlocks, columns: tuple[Column, ...], name: str, part: int = 0) -> None:
         self.table, self.columns, self.part = table, columns, part
         self.name, self.files, self.bounds = name, table.files, table.bounds
         self.width = sum(not column.constant for column in columns)
@@ -51,7 +92,7 @@ class TableRows(Source):
         return np.concatenate([values, observed.astype(np.float32)], 1)
 
 
-def check_table(table: ParquetBlocks, columns: tuple[Column, ...], name: str) -> tuple[tuple[str, ...], int]:
+def check_table(table: TableBlocks, columns: tuple[Column, ...], name: str) -> tuple[tuple[str, ...], int]:
     """Read all rows once as a trained model's columns; return notes and the number of missing cells.
 
     Raises:
@@ -67,7 +108,7 @@ def check_table(table: ParquetBlocks, columns: tuple[Column, ...], name: str) ->
 
 
 def fit_table(
-    table: ParquetBlocks, wanted: Sequence[str], train: Spans, name: str
+    table: TableBlocks, wanted: Sequence[str], train: Spans, name: str
 ) -> tuple[tuple[Column, ...], tuple[str, ...], int]:
     """Return the columns fitted to the training rows, notes for people, and the number of missing cells.
 
