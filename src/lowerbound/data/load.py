@@ -17,7 +17,8 @@ from .like import array_rows, table_rows
 from .mapped import Mapped, Memory, mapped_data
 from .mapped_arrays import MappedArrays
 from .mapped_files import find_mapped, mapped_arrays
-from .sources import Found, Reading, Table, find, parquet_files, places_in, stem_of
+from .mapped_pairs import with_seen
+from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
 from .streams import PREFIX, find_stream, held_rows, is_stream, open_stream, stream_data, stream_source
@@ -95,9 +96,8 @@ def load_data(
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
-        memory: "map" leaves rows on disk (images as files, in a .npy file or a data set saved by `datasets`; Parquet),
-            where they are read batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of
-            the memory.
+        memory: "map" leaves rows where they are, on disk or in a stream, and reads them batch by batch; "hold" reads
+            them all; "auto" holds what takes less than a quarter of the memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
@@ -139,6 +139,8 @@ def load_data(
         _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
         options = {"binarize": binarize, "scale": max_value, "like": like}
         data = mapped_data(found, fractions=Fractions(seed, valid_fraction, test_fraction), **options)
+        if seen is not None:
+            data = with_seen(data, found, _mapped_seen(existing(seen), found, reading))
     elif not isinstance(found, Found):
         bare = found.form == "arrays"
         _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY, *([_TABLES] if bare else []))
@@ -158,19 +160,17 @@ def _stays(
     path: Path, reading: Reading, memory: Memory, *, scale: int | None, paired: bool
 ) -> "Mapped | MappedTable | None":
     """Return what stays on disk of what lies at `path`; None if it is to be read."""
-    if paired:
-        if memory == "map":
-            raise UsageError("rows that are paired with others cannot stay on disk", fix="drop --memory map")
-        return None
     shards = parquet_files(path)
-    if shards:
+    if shards or (path.is_file() and path.name.lower().endswith(TABLES)):
+        if paired:
+            raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         from .mapped_tables import find_table  # loads pyarrow
 
         return find_table(path, shards, reading, memory)
     found = find_mapped(path, reading, memory)
     if not isinstance(found, MappedArrays):
         return found
-    if found.kind == "table" and found.test is None and scale is None:
+    if found.kind == "table" and found.test is None and scale is None and not paired:
         from .mapped_tables import array_table
 
         return array_table(found, stem_of(path))
@@ -202,6 +202,14 @@ def _streamed(source: str, like: DataSpec | None, given: dict[str, Any]) -> Mapp
     reading = Reading(size, channels, given["alpha"], label=given.get("label"))
     column = next(iter(given.get("columns", ())), None)
     return find_stream(open_stream(source), stem_of(Path(source.removeprefix(PREFIX))), reading, column)
+
+
+def _mapped_seen(path: Path, found: Mapped, reading: Reading) -> Mapped:
+    """Return what is seen beside rows that stay on disk, which stays there, too."""
+    size = (found.source.shape[-2], found.source.shape[-1]) if found.form == "images" else reading.size
+    shown = find_mapped(path, replace(reading, size=size), "map")
+    assert shown is not None, "what cannot be mapped is refused"
+    return mapped_arrays(shown, stem_of(path)) if isinstance(shown, MappedArrays) else shown
 
 
 def load_rows(

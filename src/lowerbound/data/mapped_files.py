@@ -39,7 +39,7 @@ def find_mapped(path: Path, reading: Reading, memory: Memory) -> Mapped | Mapped
     if memory == "map":
         raise UsageError(
             f"{path.name} cannot stay on disk",
-            expected="images, a NumPy, IDX or Parquet file, or a saved data set",
+            expected="images, a CSV, Parquet, NumPy or IDX file, or a saved data set",
             fix="drop --memory map",
         )
     return None

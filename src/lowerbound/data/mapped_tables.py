@@ -12,6 +12,7 @@ from ..core.spec import Column, DataSpec, Form
 from .array_blocks import ArrayBlocks
 from .arrays import labels_of
 from .columns import Fitted, Missing, table_spec
+from .csv_blocks import csv_blocks
 from .dataset import Data, Dataset, SplitName
 from .mapped import Memory, held_out, is_mapped, split_blocks
 from .mapped_arrays import MappedArrays
@@ -36,16 +37,30 @@ class MappedTable:
 
 
 def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Memory) -> MappedTable | None:
-    """Return the Parquet files at `path` if their rows stay on disk.
+    """Return the Parquet files, or the CSV file, at `path` if their rows stay on disk.
+
+    Args:
+        path: file or folder.
+        shards: the Parquet files; empty for a CSV file.
+        reading: label and weight columns, and how CSV files are read.
+        memory: where rows are to be.
 
     Raises:
         DataError: if it cannot be read.
+        UsageError: if a CSV file is to be mapped and cannot be.
     """
     from .tables import numbers, texts
 
-    if memory == "hold":
+    if memory == "hold" or not (shards or is_mapped(memory, path.stat().st_size)):
         return None
-    whole = parquet_blocks(shards)
+    try:
+        whole = (
+            parquet_blocks(shards) if shards else csv_blocks(path, reading.delimiter, reading.encoding, reading.texts)
+        )
+    except UsageError:
+        if memory == "map":
+            raise
+        return None  # a compressed file, or one of another encoding, is read
     bounds, every = whole.bounds, whole.names
     if not is_mapped(memory, int(bounds[-1]) * len(every) * 8) or bounds[-1] < 2:
         return None
@@ -57,7 +72,7 @@ def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Mem
     y, label = (None, None) if reading.label is None else texts(whole.column(reading.label), reading.label)
     weight = None if reading.weight is None else numbers(whole.column(reading.weight), reading.weight)
     name = stem_of(shards[0] if len(shards) == 1 else path)
-    read = Table(name, whole.schema.empty_table(), "parquet", label, y, weight, reading.weight)
+    read = Table(name, whole.schema.empty_table(), "parquet" if shards else "csv", label, y, weight, reading.weight)
     return MappedTable(replace(whole, leave=leave), read)
 
 

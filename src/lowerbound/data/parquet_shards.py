@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.errors import DataError
-from .table_files import check_cells, read_table, shown
+from .table_files import check_cells, read_table, shown, stamp_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ParquetBlocks:
         number, group, _ = self.groups[block]
         file = self.files[number]
         try:
-            if _stamp(file) != self.stamps[number]:
+            if stamp_of(file) != self.stamps[number]:
                 raise DataError(f"{file.name} has changed since it was opened", where=str(file), fix="start again")
             opened = pq.ParquetFile(pa.OSFile(str(file)), metadata=self.about[number], page_checksum_verification=True)
             table = opened.read_row_group(group, list(columns or self.names), use_threads=False)
@@ -87,11 +87,6 @@ def _groups(about: pq.FileMetaData) -> range:
     return range(about.num_row_groups)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    about = file.stat()
-    return about.st_size, about.st_mtime_ns
-
-
 def parquet_blocks(files: Sequence[Path]) -> ParquetBlocks:
     """Return the row groups of Parquet files, of which their ends alone are read.
 
@@ -101,7 +96,7 @@ def parquet_blocks(files: Sequence[Path]) -> ParquetBlocks:
     about, stamps, schemas = [], [], []
     for file in files:
         try:
-            stamps.append(_stamp(file))
+            stamps.append(stamp_of(file))
             opened = pq.ParquetFile(pa.OSFile(str(file)))
         except (pa.ArrowException, OSError) as error:
             raise DataError(

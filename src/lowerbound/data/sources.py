@@ -82,24 +82,37 @@ class Found:
         Raises:
             DataError: if a partner is missing.
         """
-        if not (self._own_files and other._own_files):
-            if len(self.x) != len(other.x):
-                raise DataError(
-                    f"{self.name} has {len(self.x)} examples, {other.name} {len(other.x)}", expected="pairs"
-                )
-            return other.x
-        place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other._own_files)}
-        mine = [str(PurePath(file).with_suffix("")) for file in self._own_files]
-        for found, names in ((self, set(mine)), (other, set(place))):
-            if len(names) < len(found.x):
-                raise DataError(f"two images of {found.name} differ in their suffix alone", expected="one of each name")
-        lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
-        if lone:
-            raise DataError(
-                f"{len(lone)} images of {self.name} and {other.name} have no partner: {', '.join(lone[:5])}",
-                expected="the same file names in both folders, whatever their suffix",
-            )
-        return other.x[[place[file] for file in mine]]
+        order = partners((self.name, len(self.x), self._own_files), (other.name, len(other.x), other._own_files))
+        return other.x if order is None else other.x[order]
+
+
+def partners(one: tuple[str, int, Sequence[str]], other: tuple[str, int, Sequence[str]]) -> np.ndarray | None:
+    """Return the place in `other` of the partner of each row of `one`, `[N]`; None if rows are paired by place.
+
+    Args:
+        one: name, number of rows, and their files if rows are files.
+        other: the same of the partners.
+
+    Raises:
+        DataError: if a partner is missing.
+    """
+    (name, count, files), (other_name, other_count, other_files) = one, other
+    if not (files and other_files):
+        if count != other_count:
+            raise DataError(f"{name} has {count} examples, {other_name} {other_count}", expected="pairs")
+        return None
+    place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other_files)}
+    mine = [str(PurePath(file).with_suffix("")) for file in files]
+    for called, number, names in ((name, count, set(mine)), (other_name, other_count, set(place))):
+        if len(names) < number:
+            raise DataError(f"two images of {called} differ in their suffix alone", expected="one of each name")
+    lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
+    if lone:
+        raise DataError(
+            f"{len(lone)} images of {name} and {other_name} have no partner: {', '.join(lone[:5])}",
+            expected="the same file names in both folders, whatever their suffix",
+        )
+    return np.array([place[file] for file in mine])
 
 
 @dataclass(frozen=True)

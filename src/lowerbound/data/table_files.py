@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from ..core.errors import DataError, OutOfResource
+from ..core.errors import DataError, OutOfResource, UsageError
 
 MAX_FILE_BYTES = 8 << 30  # of a file, and of what a packed one unpacks to
 MAX_CELL_BYTES = 16 << 30  # of a Parquet file's cells, 8 bytes each
@@ -165,8 +165,7 @@ def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: 
         with path.open("rb") as again:
             raise _bad_line(_unpacked(again, path), path, delimiter, encoding, str(error)) from error
     for field in table.schema:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            raise _not_encoded(path, encoding, field.name)
+        refuse_bytes(field, path, encoding)
     _check_end(table, path, encoding)
     return table
 
@@ -187,6 +186,48 @@ def _native(stream: BufferedIOBase, path: Path, encoding: str) -> Any:
             while piece := text.read(_PIECE):
                 sink.write(piece.encode())
     return pa.BufferReader(sink.getvalue())
+
+
+def csv_start(path: Path, delimiter: str | None, encoding: str) -> str:
+    """Return the delimiter of a CSV file that is plain UTF-8, after a look at its first lines.
+
+    Raises:
+        DataError: if it has no header, or no rows.
+        UsageError: if it is compressed or in another encoding.
+    """
+    _check_options(delimiter, encoding)
+    with path.open("rb") as raw:
+        first = raw.read(4)
+        raw.seek(0)
+        packed = first[:2] == b"\x1f\x8b"
+        if packed or not _is_utf8(encoding := _marked(first, encoding, path)):
+            raise UsageError(
+                f"{path.name} is {'compressed' if packed else encoding} and cannot stay on disk",
+                expected="plain UTF-8",
+                fix=f"{'gunzip it' if packed else 'iconv -t UTF-8'}, or write it as Parquet",
+            )
+        try:
+            return _check_head(raw, path, delimiter, encoding)
+        except UnicodeError as error:
+            raise _not_encoded(path, encoding) from error
+
+
+def csv_error(path: Path, delimiter: str, message: str) -> DataError:
+    """Return the error of a UTF-8 CSV file that Arrow cannot parse."""
+    with path.open("rb") as raw:
+        return _bad_line(raw, path, delimiter, "utf-8", message)
+
+
+def refuse_bytes(field: pa.Field, path: Path, encoding: str = "utf-8") -> None:
+    """Raise DataError for a column whose cells are no text in the encoding."""
+    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+        raise _not_encoded(path, encoding, field.name)
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return size and time of change of a file."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _check_options(delimiter: str | None, encoding: str) -> None:
