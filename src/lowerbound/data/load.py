@@ -357,7 +357,7 @@ def _of_arrays(
     data = from_arrays(
         found.x, found.y, weight=found.weight, seen=pair, name=found.name, test=found.test, kind=found.kind,
         layout=found.layout, scale=scale, binarize=binarize, missing=_missing(missing),
-        standardize=alone and standardize != "no", **common,
+        standardize=alone and standardize != "no", memory="hold", **common,
     )  # fmt: skip
     as_came = {"form": found.form}
     parts = {

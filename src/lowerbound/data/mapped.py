@@ -4,7 +4,6 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,11 +15,9 @@ from ..core.spec import Binarize, DataSpec, Form, Kind, Layout
 from .checks import LARGE, refuse_large, refuse_signs
 from .dataset import Data, Dataset, SplitName
 from .sources import places_in
-from .splits import Fractions, check_weights, plan_splits
+from .splits import Fractions, Memory, check_weights, plan_splits
 from .stored import Source, Spans, Stored
 from .survey import Survey, survey
-
-Memory: TypeAlias = Literal["auto", "hold", "map"]
 
 SHARE = 4  # data of more than this part of the memory are mapped
 MOST_HELD = 10_000  # rows of such a split, unless a share is asked for

@@ -26,6 +26,8 @@ class MappedArrays:
         test: examples and labels (or None) of a test split, or None.
         test_file: it lies in.
         notes: for people.
+        given_kind: what they are; None: by the number of axes.
+        given_layout: axes of one image; None: by the place of an axis of 1 or 3.
     """
 
     x: np.ndarray
@@ -35,16 +37,18 @@ class MappedArrays:
     test: tuple[np.ndarray, np.ndarray | None] | None = None
     test_file: Path | None = None
     notes: tuple[str, ...] = ()
+    given_kind: Kind | None = None
+    given_layout: Layout | None = None
 
     @property
     def kind(self) -> Kind:
         """Images have 3 axes or more."""
-        return "image" if self.x.ndim >= 3 else "table"
+        return self.given_kind or ("image" if self.x.ndim >= 3 else "table")
 
     @property
     def layout(self) -> Layout:
         """The axes of one image."""
-        return layout_of(self.x.shape[1:]) if self.kind == "image" else "chw"
+        return self.given_layout or layout_of(self.x.shape[1:]) if self.kind == "image" else "chw"
 
     @property
     def bytes(self) -> int:

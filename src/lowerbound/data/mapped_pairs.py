@@ -42,9 +42,7 @@ def with_seen(data: Data, found: Mapped, shown: Mapped) -> Data:
     if found.held or shown.held:
         raise UsageError("seen rows cannot be given beside a separate test split", fix="give all rows together")
     name, source = f"{found.name} (seen)", shown.source
-    order = partners(
-        (found.name, found.source.shape[0], found.files), (shown.name, source.shape[0], shown.files)
-    )
+    order = partners((found.name, found.source.shape[0], found.files), (shown.name, source.shape[0], shown.files))
     if source.shape[1:] != found.source.shape[1:]:
         raise DataError(
             f"what is seen of {found.name} has shape {source.shape[1:]}",
