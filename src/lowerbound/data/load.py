@@ -14,9 +14,10 @@ from .columns import Missing
 from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
-from .mapped import Mapped, Memory, mapped_data
+from .mapped import Mapped, Memory, is_mapped, mapped_data
 from .mapped_arrays import MappedArrays
 from .mapped_files import find_mapped, mapped_arrays
+from .mapped_like import mapped_new_rows, streamed_rows
 from .mapped_pairs import with_seen
 from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
@@ -221,6 +222,7 @@ def load_rows(
     skip_bad: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    memory: Memory = "auto",
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Read all rows of a path as a model built for `like` saw its own, and say what was found.
 
@@ -235,19 +237,26 @@ def load_rows(
         skip_bad: leave out image files that cannot be read.
         delimiter: what separates the cells of a CSV file.
         encoding: of a CSV file.
+        memory: as for `load_data`; what is seen beside rows is read with them.
 
     Raises:
         DataError: if it cannot be read or does not fit the model.
     """
     if is_stream(source):
-        return array_rows(held_rows(_streamed(str(source), like, {"alpha": alpha})), None, like)
+        found = _streamed(str(source), like, {"alpha": alpha})
+        size = found.source.shape[0] * found.source.row_bytes
+        return streamed_rows(found, like) if is_mapped(memory, size) else array_rows(held_rows(found), None, like)
     size = (like.shape[1], like.shape[2]) if like.kind == "image" else None
     channels = like.shape[0] if like.kind == "image" else None
     reading = Reading(
         size, channels, alpha, skip_bad, _name(like.label), like.weight, delimiter, encoding, like.text_columns,
         whole=True,
     )  # fmt: skip
-    found = find(existing(source), reading)
+    path = existing(source)
+    stays = None if seen is not None else mapped_new_rows(path, like, reading, memory)
+    if stays is not None:
+        return stays
+    found = find(path, reading)
     if isinstance(found, Table):
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")

@@ -65,12 +65,15 @@ def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Mem
     if not is_mapped(memory, int(bounds[-1]) * len(every) * 8) or bounds[-1] < 2:
         return None
     named = [(reading.label, "label"), (reading.weight, "weight")]
+    if reading.whole:  # new rows need neither
+        named = [(column if column in every else None, what) for column, what in named]
     for column, what in named:
         if column is not None and column not in every:
             raise DataError(f"{path.name} has no column {column!r} for the {what}", expected=", ".join(every[:20]))
     leave = tuple(column for column, _ in named if column is not None)
-    y, label = (None, None) if reading.label is None else texts(whole.column(reading.label), reading.label)
-    weight = None if reading.weight is None else numbers(whole.column(reading.weight), reading.weight)
+    (labelled, _), (weighted, _) = named
+    y, label = (None, None) if labelled is None else texts(whole.column(labelled), labelled)
+    weight = None if weighted is None else numbers(whole.column(weighted), weighted)
     name = stem_of(shards[0] if len(shards) == 1 else path)
     read = Table(name, whole.schema.empty_table(), "parquet" if shards else "csv", label, y, weight, reading.weight)
     return MappedTable(replace(whole, leave=leave), read)
