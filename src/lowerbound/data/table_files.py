@@ -9,6 +9,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -417,10 +418,30 @@ def write_table(table: pa.Table, path: Path) -> Path:
     write = {".csv": _write_csv, ".parquet": _write_parquet}.get(path.suffix.lower())
     if write is None:
         raise DataError(f"{path.name} is no name of a table", where=str(path), expected=".csv or .parquet")
+    with whole_file(path) as file:
+        write(table, file)
+    return path
+
+
+def table_writer(file: BufferedIOBase, path: Path, schema: pa.Schema) -> Any:
+    """Return what writes tables of plain numbers and texts to an open .csv or .parquet file, one after another."""
+    if path.suffix.lower() == ".csv":
+        return pacsv.CSVWriter(file, schema)
+    return pq.ParquetWriter(file, schema, write_page_checksum=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BufferedIOBase]:
+    """Give a file to write that takes the place of `path` at the end, or vanishes at an error.
+
+    Raises:
+        DataError: if it cannot be written.
+        OutOfResource: if the disk is full.
+    """
     temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         with temporary.open("wb") as file:
-            write(table, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -432,7 +453,6 @@ def write_table(table: pa.Table, path: Path) -> Path:
         raise DataError(f"{path} cannot be written: {error.strerror or error}", where=str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def _write_parquet(table: pa.Table, file: BufferedIOBase) -> None:
