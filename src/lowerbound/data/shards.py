@@ -36,6 +36,8 @@ class Block:
 class Shards:
     """The shards of a stream: of its files, or of the row groups of Parquet, where a shard has the rows of the whole.
 
+    A stream that does not tell what it is made of, as those of old versions of `datasets`, is one shard.
+
     Args:
         stream: a `datasets.IterableDataset`.
     """
