@@ -199,9 +199,11 @@ def test_values_no_model_can_take_are_refused_on_disk_as_in_memory(value, messag
 
 
 def test_what_cannot_stay_on_disk_is_refused_by_name(tmp_path):
-    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
-    with pytest.raises(UsageError, match=r"t\.csv cannot stay on disk"):
-        load_data(tmp_path / "t.csv", memory="map")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "notes.txt").write_text("nothing to train on")
+    (tmp_path / "odd" / "more.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(UsageError, match=r"odd cannot stay on disk"):
+        load_data(tmp_path / "odd", memory="map")
     with pytest.raises(UsageError, match="--memory"):
         load_data("digits", memory="map")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,5 +82,21 @@ def test_real_data_give_the_weights_they_give_in_memory(tmp_path):
         disk, held = (trained(tmp_path / "x.npy", memory, 200) for memory in ("map", "hold"))
     finally:
         (tmp_path / "x.npy").unlink()
+    assert disk[0] == held[0]
+    assert disk[1] < LIMIT < held[1]
+
+
+@pytest.mark.slow
+def test_a_stream_gives_the_weights_it_gives_in_memory(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features, draws = datasets.Features({"pixels": datasets.Array3D(SHAPE, "uint8")}), np.random.default_rng(1)
+    (tmp_path / "set").mkdir()
+    for i in range(64):
+        x = np.frombuffer(draws.bytes((2 << 30) // 64), np.uint8)[: (2 << 30) // 64 // 12288 * 12288]
+        made = datasets.Dataset.from_dict({"pixels": x.reshape(-1, *SHAPE)}, features=features)
+        made.save_to_disk(tmp_path / "one")
+        next((tmp_path / "one").glob("*.arrow")).rename(tmp_path / "set" / f"train-{i:02d}.arrow")
+        shutil.rmtree(tmp_path / "one")
+    disk, held = (trained(f"hf:{tmp_path / 'set'}", memory, 100) for memory in ("map", "hold"))
     assert disk[0] == held[0]
     assert disk[1] < LIMIT < held[1]

@@ -142,3 +142,88 @@ def test_a_damaged_file_is_an_error(path):
     path.write_bytes(whole[:200] + bytes(200) + whole[400:])
     with pytest.raises(DataError, match="row group 1 of"):
         load_data(path, memory="map")
+
+
+@pytest.fixture
+def shards(path, tmp_path):
+    """The table of `path` in four files, an empty one among them, beside files that are no data."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for i, (start, stop) in enumerate(((0, 150), (150, 150), (150, 290), (290, 400))):
+        pq.write_table(table().slice(start, stop - start), folder / f"part-{i:03d}.parquet", row_group_size=37)
+    (folder / "_SUCCESS").write_text("")
+    (folder / "README.md").write_text("three files")
+    return folder
+
+
+def test_several_files_of_one_schema_are_one_table(shards, tmp_path):
+    pq.write_table(table(), tmp_path / "parts.parquet")
+    whole = load_data(tmp_path / "parts.parquet", memory="hold", label="kind", weight="weight")
+    held = load_data(shards, label="kind", weight="weight")
+    for one, other in zip((whole.train, whole.valid, whole.test), (held.train, held.valid, held.test), strict=True):
+        for name in ("x", "y", "mask", "weight"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+    assert held.spec == whole.spec
+    disk = load_data(shards, memory="map", label="kind", weight="weight")
+    assert isinstance(disk.train.x, Stored)
+    assert disk.train.x.source.bounds.tolist() == [
+        *(0, 37, 74, 111, 148, 150),
+        *(187, 224, 261, 290),
+        *(327, 364, 400),
+    ]
+    again = load_data(**disk.origin, like=held.spec)
+    for part in (again.train, again.valid, again.test):
+        places = part.places
+        assert torch.equal(part.x[:], held.split("all").x[places])
+        assert torch.equal(part.mask[:], held.split("all").mask[places])
+        assert [disk.spec.classes[i] for i in part.y] == [table()["kind"][i].as_py() for i in places.tolist()]
+
+
+def test_training_from_several_files_ends_with_the_weights_of_the_same_rows_in_memory(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr("lowerbound.train.log.time.monotonic", iter(range(10_000)).__next__)
+    data = load_data(shards, memory="map", columns=["small", "count", "plan", "far"])
+    whole = weights(trained(data, batch_size=30))
+    assert whole == weights(trained(in_memory(data), batch_size=30))
+    assert trained(data, batch_size=30, out=tmp_path / "run", listeners=(StopAt(2, 3),)).status == "stopped"
+    again = load_data(**data.origin, like=data.spec)
+    assert weights(resume(tmp_path / "run", again, progress=False, report=False)) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["flag"]), "no column 'flag'"),
+        (lambda t: t.append_column("more", t["flag"]), "a column 'more' more"),
+        (lambda t: t.set_column(2, "small", t["small"].cast(pa.float64())), "double in column 'small', float there"),
+    ],
+)
+def test_a_file_of_another_schema_is_named(change, message, shards):
+    pq.write_table(change(table(20)), shards / "part-002.parquet")
+    for memory in ("map", "hold"):
+        with pytest.raises(DataError, match=rf"part-002\.parquet has other columns than part-000\.parquet: {message}"):
+            load_data(shards, memory=memory)
+
+
+def test_columns_in_another_order_are_the_same_table(shards):
+    before = load_data(shards)
+    for i in (2, 3):
+        file = shards / f"part-{i:03d}.parquet"
+        read = pq.read_table(file)
+        pq.write_table(read.select(read.column_names[::-1]), file, row_group_size=37)
+    assert torch.equal(load_data(shards).train.x, before.train.x)
+    disk = load_data(shards, memory="map", like=before.spec)
+    assert torch.equal(disk.split("all").x[:], before.split("all").x)
+
+
+def test_a_damaged_changed_or_misplaced_file_is_named(shards):
+    data = load_data(shards, memory="map")
+    pq.write_table(table(110, seed=1), shards / "part-003.parquet")
+    with pytest.raises(DataError, match=r"part-003\.parquet has changed since it was opened"):
+        data.split("all").x[:]
+    (shards / "part-003.parquet").write_bytes(b"PAR1")
+    for memory in ("map", "hold"):
+        with pytest.raises(DataError, match=r"part-003\.parquet cannot be read"):
+            load_data(shards, memory=memory)
+    (shards / "part-003.parquet").rename(shards / "test-003.parquet")
+    with pytest.raises(DataError, match="Parquet files of several splits"):
+        load_data(shards)

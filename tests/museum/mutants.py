@@ -280,8 +280,8 @@ ESTIMATES = (
         "number-of-samples-ignored",
         "a request for few samples answered by a whole chunk of them: met by running a public library",
         "evaluation/importance.py",
-        "decoding, batch, part, num_samples, (Stream.EVALUATION, seed, i), source)",
-        "decoding, batch, part, max(num_samples, BLOCK_SAMPLES), (Stream.EVALUATION, seed, i), source)",
+        "decoding, batch, part, num_samples, keys, source)",
+        "decoding, batch, part, max(num_samples, BLOCK_SAMPLES), keys, source)",
         "evaluation/test_score.py::test_one_block_equals_the_plain_sum",
     ),
     Mutant(

@@ -7,11 +7,11 @@ import numpy as np
 
 from ..core.spec import DataSpec
 from ..explore.latents import encode_rows
-from ..explore.write import write_values
+from ..explore.write_rows import rows_written
 from .common import RowsOptions, open_rows
 from .mistakes import parse
 from .output import wrote
-from .score import row_names
+from .score import name_type, parts_of, row_names
 
 
 @dataclass(kw_only=True)
@@ -28,16 +28,16 @@ def command(words: list[str]) -> int:
     opened = open_rows(options)
     path = options.out or opened.folder / "samples" / "codes"
     path = path if path.suffix else path.with_name(path.name + _suffix(opened.spec))
-    codes, rows = encode_rows(opened.model, opened.rows), opened.rows
-    columns = {
-        **row_names(rows),
-        "z": codes.mean.flatten(1).numpy(),
-        "sd": codes.scale.flatten(1).numpy(),
-    }
-    if rows.y is not None:
-        columns["label"] = np.asarray(rows.spec.classes)[rows.y.cpu().numpy()]
-    write_values(path, columns)
-    size = columns["z"].shape[1]
+    size, rows = 0, opened.rows
+    names = name_type(rows)
+    with rows_written(path, len(rows)) as write:
+        for _, part in parts_of(rows):
+            codes = encode_rows(opened.model, part)
+            z = codes.mean.flatten(1).numpy()
+            columns, size = {**row_names(part, names), "z": z, "sd": codes.scale.flatten(1).numpy()}, z.shape[1]
+            if part.y is not None:
+                columns["label"] = np.asarray(rows.spec.classes)[part.y.cpu().numpy()]
+            write(columns)
     following = f"lowerbound decode {options.run} {path}"
     return wrote(path, following, as_json=options.json, num=len(rows), latent_dim=size)
 

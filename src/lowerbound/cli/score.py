@@ -1,5 +1,6 @@
 """`lowerbound score RUN`: how likely each row of data is, to a file."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data.dataset import Dataset
 from ..data.images import printable
+from ..data.stored import Stored
 from ..evaluation import score
 from ..evaluation.likelihood import Units, distortion_at_code, no_density_reason, shares, target_of
-from ..explore.write import write_values
+from ..explore.write_rows import Write, rows_written
 from .common import RowsOptions, open_rows
 from .mistakes import parse
 from .output import say, wrote
 
 LOWEST = 5
+PART = 10_000  # rows on disk that are scored before they are written
 SUFFIXES = (".csv", ".npz", ".parquet")
 
 
@@ -46,34 +49,48 @@ def command(words: list[str]) -> int:
     path = path or opened.folder / "samples" / "scores.csv"
     split = "" if rows.split == "all" else f" {rows.split}"
     say(f"{opened.folder.name}: {len(rows):,}{split} examples of {rows.spec.name}")
-    names, facts = score_rows(model, rows, options)
-    write_values(path, {**row_names(rows), **names, **_labels(rows)})
+    with rows_written(path, len(rows)) as write:
+        facts = score_rows(model, rows, options, write)
     return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), **facts)
 
 
-def score_rows(model: VAE, rows: Dataset, options: Score) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Return the scores of all rows by name, `[N]` each, and what they are about; says the latter, too."""
-    units = options.units
+def parts_of(rows: Dataset) -> Iterator[tuple[int, Dataset]]:
+    """Yield parts of rows on disk with the number of their first row; rows in memory are one part."""
+    step = PART if isinstance(rows.x, Stored) else max(1, len(rows))
+    return ((start, rows.rows(slice(start, start + step))) for start in range(0, len(rows), step))
+
+
+def score_rows(model: VAE, rows: Dataset, options: Score, write: Write) -> dict[str, object]:
+    """Write the scores of all rows by name, part by part, and return what they are about; says the latter, too."""
+    units, names = options.units, name_type(rows)
     unit = f"nats, in the {units}'s units"
     if not model.has_density:
         reason = no_density_reason(model)
         say(f"no density: {reason}. distortion is -log p(x|z) at the code; {unit}")
-        distortion = distortion_at_code(model, rows, units=units)
+        values = []
+        for _, part in parts_of(rows):
+            values.append(distortion_at_code(model, part, units=units))
+            write({**row_names(part, names), "distortion": values[-1].numpy(), **_labels(part)})
+        distortion = torch.cat(values)
         facts = {"mean_log_px": None, "reason": reason, **_summary("distortion", distortion, rows, -distortion)}
-        return {"distortion": distortion.numpy()}, {**facts, "target": None, "units": units, "num_samples": None}
-    made = score(model, rows, num_samples=options.num_samples, seed=options.seed, units=units)
+        return {**facts, "target": None, "units": units, "num_samples": None}
     target = target_of(model, rows)
     say(f"log_px: {target}, importance-sampled with K = {options.num_samples}, a lower bound in expectation")
     say(f"elbo = -(distortion + rate) is a bound on the same; {unit}")
-    values = {
-        "elbo": -(made.distortion + made.rate),
-        "distortion": made.distortion,
-        "rate": made.rate,
-        "log_px": made.log_px,
-    }
-    facts = _summary("log_px", made.log_px, rows, made.log_px)
-    facts |= {"target": target, "units": units, "num_samples": options.num_samples}
-    return {name: v.numpy() for name, v in values.items()}, facts
+    values = []
+    for first, part in parts_of(rows):
+        made = score(model, part, num_samples=options.num_samples, seed=options.seed, units=units, first=first)
+        values.append(made.log_px)
+        named = {
+            "elbo": -(made.distortion + made.rate),
+            "distortion": made.distortion,
+            "rate": made.rate,
+            "log_px": made.log_px,
+        }
+        write({**row_names(part, names), **{name: v.numpy() for name, v in named.items()}, **_labels(part)})
+    log_px = torch.cat(values)
+    facts = _summary("log_px", log_px, rows, log_px)
+    return facts | {"target": target, "units": units, "num_samples": options.num_samples}
 
 
 def _summary(name: str, values: Tensor, rows: Dataset, likely: Tensor) -> dict[str, object]:
@@ -91,10 +108,15 @@ def _summary(name: str, values: Tensor, rows: Dataset, likely: Tensor) -> dict[s
     return {f"mean_{name}": mean, "lowest": lowest}
 
 
-def row_names(rows: Dataset) -> dict[str, np.ndarray]:
-    """Return the place of each row in what was read, and its file if rows were files."""
+def name_type(rows: Dataset) -> str:
+    """Return the NumPy type that holds the name of any row's file."""
+    return f"U{max((len(printable(file)) for file in rows.files), default=1)}"
+
+
+def row_names(rows: Dataset, names: str) -> dict[str, np.ndarray]:
+    """Return the place of each row in what was read, and its file, of type `names`, if rows were files."""
     files = rows.file_names()
-    named = {} if files is None else {"file": np.asarray([printable(file) for file in files])}
+    named = {} if files is None else {"file": np.asarray([printable(file) for file in files], names)}
     return {"index": rows.places.cpu().numpy(), **named}
 
 

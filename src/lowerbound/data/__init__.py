@@ -5,5 +5,6 @@ from .arrays import from_arrays
 from .builtin import BUILTIN
 from .dataset import Data, Dataset
 from .load import load_data, load_rows
+from .streams import from_stream
 
-__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "load_data", "load_rows"]
+__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "from_stream", "load_data", "load_rows"]

@@ -13,7 +13,7 @@ from ..core.spec import Binarize, DataSpec, Kind, Layout
 from .checks import check_range
 from .columns import Missing, columns_of_array, table_spec
 from .dataset import Data, Dataset
-from .splits import Rows, make_data, plan_splits, weights_of
+from .splits import Fractions, Memory, Rows, make_data, plan_splits, weights_of
 
 
 def _tensor(x: Any, what: str) -> Tensor:
@@ -69,8 +69,9 @@ def from_arrays(
     missing: Missing = "error",
     binarize: Binarize = "auto",
     seed: int = 0,
-    valid_fraction: float = 0.1,
-    test_fraction: float = 0.1,
+    valid_fraction: float | None = None,
+    test_fraction: float | None = None,
+    memory: Memory = "auto",
 ) -> Data:
     """Make a `Data` of arrays or tensors, split by seed.
 
@@ -89,13 +90,25 @@ def from_arrays(
         missing: "error" refuses NaN; "keep" takes NaN in a table for a missing cell.
         binarize: how grey values become 0/1.
         seed: seed of the splits and of every fixed binarisation.
-        valid_fraction: share of the training rows held out for validation.
-        test_fraction: share of all rows split off if `test` is None.
+        valid_fraction: share of the training rows held out for validation (default 0.1).
+        test_fraction: share of all rows split off if `test` is None (default 0.1).
+        memory: "map" leaves the rows of a `numpy.memmap` in its file, and reads them batch by batch; "hold" copies
+            them; "auto" copies what takes less than a quarter of the memory. Of rows left there no more than 10,000 are
+            held out by default.
 
     Raises:
         DataError: if there are fewer than 2 examples, values are not finite or labels do not fit.
+        UsageError: if options do not fit each other, or rows are to stay in a file and are in none.
     """
-    check_choices(kind=kind, binarize=binarize, missing=missing, layout=layout)
+    check_choices(kind=kind, binarize=binarize, missing=missing, layout=layout, memory=memory)
+    if memory != "hold":
+        from .mapped_memmaps import Given, from_memmap, stays
+
+        given = Given(x, y, weight, seen, test, name, kind, layout)
+        if stays(given, memory):
+            asked = {"scale": scale, "binarize": binarize, "standardize": standardize, "missing": missing}
+            return from_memmap(given, fractions=Fractions(seed, valid_fraction, test_fraction), **asked)
+    valid_fraction, test_fraction = (0.1 if share is None else share for share in (valid_fraction, test_fraction))
     if standardize or missing == "keep":
         if test is not None or seen is not None or kind not in (None, "table"):
             raise UsageError(
@@ -238,7 +251,7 @@ def as_array(x: Any, what: str) -> np.ndarray:
 
 def check_choices(**given: str | None) -> None:
     """Raise UsageError if a named choice is none of its words."""
-    known = {"kind": Kind, "binarize": Binarize, "missing": Missing, "layout": Layout}
+    known = {"kind": Kind, "binarize": Binarize, "missing": Missing, "layout": Layout, "memory": Memory}
     called = {"kind": "kind of data", "binarize": "binarisation", "missing": "rule for missing cells"}
     for name, value in given.items():
         if value is not None and value not in get_args(known[name]):

@@ -495,6 +495,26 @@ def _values(
     return values[None] if shape[0] == 1 else values.transpose(2, 0, 1)
 
 
+def picture_values(image: Image.Image, channels: int, size: tuple[int, int] | None, alpha: Alpha) -> np.ndarray:
+    """Return a picture that is in memory and upright as `[C, H, W]` uint8, as the same file would give it.
+
+    Raises:
+        DataError: if it has transparent pixels that are refused, or values that no picture has.
+    """
+    tally: Counter[str] = Counter()
+    if image.mode not in _MODES:
+        raise DataError(f"a picture has colours of type {image.mode}", expected="8 or 16 bits", fix="convert it")
+    plain = _eight_bits(image, Path(), "a picture", tally) if image.mode in _DEEP else image
+    plain, mode = _opaque(plain, alpha, tally), "L" if channels == 1 else "RGB"
+    if tally["clear"] and alpha == "refuse":
+        raise DataError("a picture has transparent pixels", expected="opaque ones", fix="--alpha white, black or drop")
+    plain = plain if plain.mode == mode else plain.convert(mode)
+    if size is not None and (plain.height, plain.width) != size:
+        plain = ImageOps.fit(plain, (size[1], size[0]), Image.Resampling.LANCZOS)
+    values = np.asarray(plain)
+    return values[None] if channels == 1 else values.transpose(2, 0, 1)
+
+
 def _eight_bits(image: Image.Image, folder: Path, file: str, tally: Counter[str]) -> Image.Image:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())

@@ -14,10 +14,15 @@ from .columns import Missing
 from .dataset import Data, Dataset
 from .images import Alpha
 from .like import array_rows, table_rows
-from .mapped import Mapped, Memory, find_mapped, mapped_data
-from .sources import Found, Reading, Table, find, places_in
+from .mapped import Mapped, Memory, is_mapped, mapped_data
+from .mapped_arrays import MappedArrays
+from .mapped_files import find_mapped, mapped_arrays
+from .mapped_like import mapped_new_rows, streamed_rows
+from .mapped_pairs import with_seen
+from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
+from .streams import PREFIX, find_stream, held_rows, is_stream, open_stream, stream_data, stream_source
 
 if TYPE_CHECKING:
     from .mapped_tables import MappedTable
@@ -36,6 +41,7 @@ _GREY = ("images", {"binarize": "auto"})
 _NUMBERS = ("tables", {"missing": "auto", "standardize": "auto"})
 _STORED = ("arrays and IDX files", {"max_value": None})
 _FILES = ("files", {"memory": "auto"})
+_STREAMS = ("files", {"skip_bad": False, "weight": None, "delimiter": None, "encoding": "utf-8"})
 
 
 def load_data(
@@ -65,8 +71,9 @@ def load_data(
 
     Args:
         source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
-            train/ and test/ above them); a .csv, .parquet, .npy or .npz file; an IDX file, or a folder of them (MNIST's
-            names); a data set saved by `datasets`.
+            train/ and test/ above them); a .csv, .parquet, .npy or .npz file; a folder of .parquet files of one schema;
+            an IDX file, or a folder of them (MNIST's names); a data set saved by `datasets`; hf:NAME or
+            hf:FOLDER, what `datasets` streams under that name.
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.
@@ -90,9 +97,8 @@ def load_data(
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
         encoding: of a CSV file.
-        memory: "map" leaves rows on disk (images as files, in a .npy file or a data set saved by `datasets`; Parquet),
-            where they are read batch by batch; "hold" reads them all; "auto" holds what takes less than a quarter of
-            the memory.
+        memory: "map" leaves rows where they are, on disk or in a stream, and reads them batch by batch; "hold" reads
+            them all; "auto" holds what takes less than a quarter of the memory.
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
@@ -115,6 +121,8 @@ def load_data(
         _refuse_unused(origin, str(source), _IMAGES, _TABLES, _NUMBERS, _STORED, _FILES)
         data = BUILTIN[str(source)](binarize=binarize, **common)
         return replace(data, origin={"source": str(source), "binarize": binarize, **common})
+    if is_stream(source):
+        return _of_stream(str(source), like, origin)
     path = existing(source)
     size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
     channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
@@ -124,7 +132,7 @@ def load_data(
         reading = replace(
             reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
         )
-    stays = _stays(path, reading, memory, paired=seen is not None)
+    stays = _stays(path, reading, memory, scale=max_value, paired=seen is not None)
     origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same
     found = find(path, reading) if stays is None else stays
     unused = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "label"}) if is_saved_set(path) else _TABLES
@@ -132,8 +140,12 @@ def load_data(
         _refuse_unused(origin, path.name, unused, _NUMBERS if found.form == "images" else _IMAGES)
         options = {"binarize": binarize, "scale": max_value, "like": like}
         data = mapped_data(found, fractions=Fractions(seed, valid_fraction, test_fraction), **options)
+        if seen is not None:
+            data = with_seen(data, found, _mapped_seen(existing(seen), found, reading))
     elif not isinstance(found, Found):
-        _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY)
+        bare = found.form == "arrays"
+        _refuse_unused(origin, path.name, _IMAGES, _STORED, _GREY, *([_TABLES] if bare else []))
+        missing = "error" if bare and missing == "auto" else missing
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         data = _of_table(found, columns, missing, standardize, like, common)
@@ -145,13 +157,60 @@ def load_data(
     return replace(data, origin={"source": str(path.resolve()), **kept})
 
 
-def _stays(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> "Mapped | MappedTable | None":
+def _stays(
+    path: Path, reading: Reading, memory: Memory, *, scale: int | None, paired: bool
+) -> "Mapped | MappedTable | None":
     """Return what stays on disk of what lies at `path`; None if it is to be read."""
-    if not paired and path.name.lower().endswith(".parquet"):
+    shards = parquet_files(path)
+    if shards or (path.is_file() and path.name.lower().endswith(TABLES)):
+        if paired:
+            raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
         from .mapped_tables import find_table  # loads pyarrow
 
-        return find_table(path, reading, memory)
-    return find_mapped(path, reading, memory, paired=paired)
+        return find_table(path, shards, reading, memory)
+    found = find_mapped(path, reading, memory)
+    if not isinstance(found, MappedArrays):
+        return found
+    if found.kind == "table" and found.test is None and scale is None and not paired:
+        from .mapped_tables import array_table
+
+        return array_table(found, stem_of(path))
+    return mapped_arrays(found, stem_of(path))
+
+
+def _of_stream(source: str, like: DataSpec | None, origin: dict[str, Any]) -> Data:
+    """Return the data that `datasets` streams under a name."""
+    if origin["seen"] is not None:
+        raise UsageError(f"{source} cannot be paired", fix="pair images or arrays on disk")
+    _refuse_unused(origin, source, _STREAMS, _NUMBERS)
+    if len(origin["columns"]) > 1:
+        raise UsageError("of a data set that is streamed one column is modelled", fix="--columns NAME")
+    found = _streamed(source, like, origin)
+    if found.form != "images":
+        _refuse_unused(origin, source, _IMAGES)
+    fractions = Fractions(origin["seed"], origin["valid_fraction"], origin["test_fraction"])
+    options = {"binarize": origin["binarize"], "scale": origin["max_value"], "fractions": fractions, "like": like}
+    data, stays = stream_data(found, origin["memory"], **options)
+    kept = {k: v for k, v in origin.items() if v is not None and v != []}
+    return replace(data, origin={"source": stream_source(source), **kept, "memory": "map" if stays else "hold"})
+
+
+def _streamed(source: str, like: DataSpec | None, given: dict[str, Any]) -> Mapped:
+    """Return what is streamed under a name, looked at once; pictures are brought to the size a model wants."""
+    size, channels = _size(given.get("image_size")), _CHANNELS[given.get("color", "auto")]
+    if like is not None and like.kind == "image" and like.form == "images":
+        size, channels = (like.shape[1], like.shape[2]), like.shape[0]
+    reading = Reading(size, channels, given["alpha"], label=given.get("label"))
+    column = next(iter(given.get("columns", ())), None)
+    return find_stream(open_stream(source), stem_of(Path(source.removeprefix(PREFIX))), reading, column)
+
+
+def _mapped_seen(path: Path, found: Mapped, reading: Reading) -> Mapped:
+    """Return what is seen beside rows that stay on disk, which stays there, too."""
+    size = (found.source.shape[-2], found.source.shape[-1]) if found.form == "images" else reading.size
+    shown = find_mapped(path, replace(reading, size=size), "map")
+    assert shown is not None, "what cannot be mapped is refused"
+    return mapped_arrays(shown, stem_of(path)) if isinstance(shown, MappedArrays) else shown
 
 
 def load_rows(
@@ -163,6 +222,7 @@ def load_rows(
     skip_bad: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    memory: Memory = "auto",
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Read all rows of a path as a model built for `like` saw its own, and say what was found.
 
@@ -170,24 +230,33 @@ def load_rows(
     training; labels are taken where the data have them and the model knows them.
 
     Args:
-        source: a path, as for `load_data`, or one image.
+        source: a path or a name of data that are streamed, as for `load_data`, or one image.
         like: the model's spec.
         seen: what the encoder sees of the same examples.
         alpha: what to do with transparent pixels.
         skip_bad: leave out image files that cannot be read.
         delimiter: what separates the cells of a CSV file.
         encoding: of a CSV file.
+        memory: as for `load_data`; what is seen beside rows is read with them.
 
     Raises:
         DataError: if it cannot be read or does not fit the model.
     """
+    if is_stream(source):
+        found = _streamed(str(source), like, {"alpha": alpha})
+        size = found.source.shape[0] * found.source.row_bytes
+        return streamed_rows(found, like) if is_mapped(memory, size) else array_rows(held_rows(found), None, like)
     size = (like.shape[1], like.shape[2]) if like.kind == "image" else None
     channels = like.shape[0] if like.kind == "image" else None
     reading = Reading(
         size, channels, alpha, skip_bad, _name(like.label), like.weight, delimiter, encoding, like.text_columns,
         whole=True,
     )  # fmt: skip
-    found = find(existing(source), reading)
+    path = existing(source)
+    stays = None if seen is not None else mapped_new_rows(path, like, reading, memory)
+    if stays is not None:
+        return stays
+    found = find(path, reading)
     if isinstance(found, Table):
         if seen is not None:
             raise UsageError("rows of a table cannot be paired with others", fix="pair images or arrays")
@@ -215,7 +284,7 @@ def existing(source: str | Path) -> Path:
     raise DataError(
         f"there are no data called {str(source)!r}",
         expected=f"one of {', '.join(BUILTIN)}, or a path: a folder of images, a CSV, Parquet, NumPy or IDX file",
-        fix=f"did you mean {near[0]}?" if near else "check the spelling of the path",
+        fix=f"did you mean {near[0]}?" if near else "check the spelling of the path; hf:NAME is streamed",
     )
 
 
@@ -297,7 +366,7 @@ def _of_arrays(
     data = from_arrays(
         found.x, found.y, weight=found.weight, seen=pair, name=found.name, test=found.test, kind=found.kind,
         layout=found.layout, scale=scale, binarize=binarize, missing=_missing(missing),
-        standardize=alone and standardize != "no", **common,
+        standardize=alone and standardize != "no", memory="hold", **common,
     )  # fmt: skip
     as_came = {"form": found.form}
     parts = {

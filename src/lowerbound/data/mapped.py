@@ -1,10 +1,9 @@
-"""Rows on disk to data: which are mapped, what is found in one pass over them, and their split by blocks."""
+"""Rows on disk to data: what is found in one pass over them, and their split by blocks."""
 
 import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,20 +12,12 @@ from torch import Tensor
 from ..core.distribution import Support
 from ..core.errors import DataError, UsageError
 from ..core.spec import Binarize, DataSpec, Form, Kind, Layout
-from .arrays import labels_of
 from .checks import LARGE, refuse_large, refuse_signs
 from .dataset import Data, Dataset, SplitName
-from .images import decoded_bytes, has_images, is_image
-from .numpy_files import map_npy
-from .sources import Reading, places_in, stem_of
-from .splits import Fractions, plan_splits
+from .sources import places_in
+from .splits import Fractions, Memory, check_weights, plan_splits
 from .stored import Source, Spans, Stored
-from .stored_arrays import npy_rows
-from .stored_images import picture_rows
-from .stored_sets import SavedSet, is_saved_set, read_set
 from .survey import Survey, survey
-
-Memory: TypeAlias = Literal["auto", "hold", "map"]
 
 SHARE = 4  # data of more than this part of the memory are mapped
 MOST_HELD = 10_000  # rows of such a split, unless a share is asked for
@@ -65,6 +56,9 @@ class Mapped:
         held: how many of the last rows are a test split.
         files: of each row, if rows are files.
         notes: for people.
+        facts: what all values have in common, if they were looked at.
+        weight: of the rows that are no test split of their own, `[N - held]`, or None.
+        whole: True if values are stored as whole numbers.
     """
 
     name: str
@@ -77,63 +71,9 @@ class Mapped:
     held: int = 0
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def find_mapped(path: Path, reading: Reading, memory: Memory, *, paired: bool) -> Mapped | None:
-    """Return what stays on disk of what lies at `path`; None if it is to be read.
-
-    Raises:
-        UsageError: if it is to be mapped and cannot be.
-        DataError: if it cannot be read.
-    """
-    if memory == "hold":
-        return None
-    made = None
-    if _holds_images(path) and not paired:
-        if is_mapped(memory, decoded_bytes(path, reading.size)):
-            return _mapped_images(path, reading)
-    elif is_saved_set(path) and not paired:
-        found = read_set(path, reading.label)
-        if isinstance(found, SavedSet) and is_mapped(memory, found.rows.shape[0] * found.rows.row_bytes):
-            return _mapped_set(path, found)
-    elif path.name.lower().endswith(".npy") and path.is_file() and map_npy(path).ndim > 2:
-        source, kind, layout = npy_rows(path)
-        made = Mapped(stem_of(path), source, "arrays", kind, layout)
-    if made is not None and not paired and is_mapped(memory, made.source.shape[0] * made.source.row_bytes):
-        return made
-    if memory == "map":
-        raise UsageError(
-            f"{'rows that are paired with others' if paired else path.name} cannot stay on disk",
-            expected="images: files, a .npy file, or a saved data set",
-            fix="drop --memory map",
-        )
-    return None
-
-
-def _holds_images(path: Path) -> bool:
-    """Tell whether `find` would read image files here."""
-    if not path.is_dir():
-        return is_image(path)
-    names = [p.name.lower() for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
-    return has_images(path) and not any("idx" in name and not is_image(Path(name)) for name in names)
-
-
-def _mapped_images(path: Path, reading: Reading) -> Mapped:
-    source, labels, held, files = picture_rows(path, reading)
-    name, count = stem_of(path), source.shape[0] - held
-    y, classes = labels_of(None if labels is None else labels[:count], count, name)
-    if y is not None and labels is not None and held:
-        y = torch.cat([y, places_in(classes, labels[count:], name)])
-    return Mapped(name, source, "images", "image", "chw", y, classes, held, files)
-
-
-def _mapped_set(path: Path, found: SavedSet) -> Mapped:
-    name, count = stem_of(path), found.rows.shape[0] - found.held
-    labels = found.labels
-    y, classes = labels_of(None if labels is None else labels[:count], count, name)
-    if y is not None and labels is not None and found.held:
-        y = torch.cat([y, places_in(classes, [str(label) for label in labels[count:]], name)])
-    return Mapped(name, found.rows, "arrays", found.kind, found.layout, y, classes, found.held)
+    facts: Survey | None = None
+    weight: Tensor | None = None
+    whole: bool = False
 
 
 def mapped_data(
@@ -153,7 +93,7 @@ def mapped_data(
         found = replace(found, labels=place[found.labels], classes=like.classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-        facts = survey(source, name)
+        facts = found.facts or survey(source, name)
     if scale is None:
         scale = 255 if source.dtype == torch.uint8 and found.kind == "image" and facts.range[1] > 1 else 1
     if scale != 1 and not (facts.range[0] >= 0 and facts.range[1] <= scale):
@@ -166,6 +106,8 @@ def mapped_data(
         source.dtype = torch.float32
     notes = (*found.notes, *source.told())
     support: Support = "unit" if scale != 1 else facts.support(found.kind)
+    if found.whole and found.kind == "table" and support == "real" and facts.range[0] >= 0:
+        support = "count"
     _check(facts, found.kind, support, name)
     if support == "real" and binarize not in ("auto", "none"):
         raise UsageError(f"{name} has real values, which cannot be binarised", fix="drop --binarize")
@@ -183,6 +125,7 @@ def mapped_data(
         layout=found.layout,
         form=found.form,
     )
+    found = replace(found, weight=_shares(found, splits))
     train, valid, test = (_part(found, splits[name], name, spec, scale) for name in ("train", "valid", "test"))
     data = Data(train, valid, test, warnings=_warnings(facts, spec))
     return replace(data, notes=(*notes, held_out(name, source, data)))
@@ -191,16 +134,30 @@ def mapped_data(
 def held_out(name: str, source: Source, data: Data) -> str:
     """Return what is said of data that stay on disk."""
     size = source.shape[0] * source.row_bytes
+    where = "stays on disk" if source.files else "is streamed"
     return (
-        f"{name} stays on disk ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
+        f"{name} {where} ({size / 2**30:.2f} GiB as it is read; --memory hold would read it all): whole "
         f"blocks are shuffled, {len(data.valid):,} validation and {len(data.test):,} test rows held out"
     )
 
 
 def _part(found: Mapped, spans: Spans, split: SplitName, spec: DataSpec, scale: int) -> Dataset:
-    places = None if found.labels is None else torch.from_numpy(spans.places())
+    weighted = found.weight is not None and not (split == "test" and found.held)
+    places = torch.from_numpy(spans.places()) if weighted or found.labels is not None else None
     y = None if found.labels is None else found.labels[places]
-    return Dataset(Stored(found.source, spans), y, spec, split, scale, files=found.files)
+    weight = found.weight[places] if weighted and found.weight is not None else None
+    return Dataset(Stored(found.source, spans), y, spec, split, scale, weight=weight, files=found.files)
+
+
+def _shares(found: Mapped, splits: dict[SplitName, Spans]) -> Tensor | None:
+    """Return row weights that are 1 on average over the training rows."""
+    if found.weight is None:
+        return None
+    own = {name: torch.from_numpy(spans.places()) for name, spans in splits.items()}
+    if found.held:
+        own.pop("test")
+    check_weights(found.weight, own)
+    return (found.weight / found.weight[own["train"]].mean()).float()
 
 
 def split_blocks(blocks: np.ndarray, held: int, fractions: Fractions) -> dict[SplitName, Spans]:

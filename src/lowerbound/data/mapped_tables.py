@@ -4,51 +4,90 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..core.errors import DataError, UsageError
-from ..core.spec import DataSpec
+from ..core.spec import Column, DataSpec, Form
+from .array_blocks import ArrayBlocks
+from .arrays import labels_of
 from .columns import Fitted, Missing, table_spec
+from .csv_blocks import csv_blocks
 from .dataset import Data, Dataset, SplitName
 from .mapped import Memory, held_out, is_mapped, split_blocks
+from .mapped_arrays import MappedArrays
+from .parquet_shards import parquet_blocks
 from .sources import Reading, Table, stem_of
 from .splits import Fractions, check_weights, weights_of
 from .stored import Spans, Stored
-from .stored_tables import ParquetBlocks, TableRows, check_table, fit_table
+from .stored_tables import TableBlocks, TableRows, check_table, fit_table
 
 
 @dataclass(frozen=True)
 class MappedTable:
-    """A Parquet file whose rows stay on disk, with what is read of it: labels and weights."""
+    """A table whose rows stay on disk, with what is read of it: labels and weights."""
 
-    blocks: ParquetBlocks
+    blocks: TableBlocks
     read: Table
 
+    @property
+    def form(self) -> Form:
+        """What it came as."""
+        return self.read.form
 
-def find_table(path: Path, reading: Reading, memory: Memory) -> MappedTable | None:
-    """Return the Parquet file at `path` if its rows stay on disk.
+
+def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Memory) -> MappedTable | None:
+    """Return the Parquet files, or the CSV file, at `path` if their rows stay on disk.
+
+    Args:
+        path: file or folder.
+        shards: the Parquet files; empty for a CSV file.
+        reading: label and weight columns, and how CSV files are read.
+        memory: where rows are to be.
 
     Raises:
         DataError: if it cannot be read.
+        UsageError: if a CSV file is to be mapped and cannot be.
     """
     from .tables import numbers, texts
 
-    if memory == "hold" or not path.is_file() or not path.name.lower().endswith(".parquet"):
+    if memory == "hold" or not (shards or is_mapped(memory, path.stat().st_size)):
         return None
-    whole = ParquetBlocks(path)
+    try:
+        whole = (
+            parquet_blocks(shards) if shards else csv_blocks(path, reading.delimiter, reading.encoding, reading.texts)
+        )
+    except UsageError:
+        if memory == "map":
+            raise
+        return None  # a compressed file, or one of another encoding, is read
     bounds, every = whole.bounds, whole.names
     if not is_mapped(memory, int(bounds[-1]) * len(every) * 8) or bounds[-1] < 2:
         return None
     named = [(reading.label, "label"), (reading.weight, "weight")]
+    if reading.whole:  # new rows need neither
+        named = [(column if column in every else None, what) for column, what in named]
     for column, what in named:
         if column is not None and column not in every:
             raise DataError(f"{path.name} has no column {column!r} for the {what}", expected=", ".join(every[:20]))
     leave = tuple(column for column, _ in named if column is not None)
-    y, label = (None, None) if reading.label is None else texts(whole.column(reading.label), reading.label)
-    weight = None if reading.weight is None else numbers(whole.column(reading.weight), reading.weight)
-    name = stem_of(path)
-    read = Table(name, whole.file.schema_arrow.empty_table(), "parquet", label, y, weight, reading.weight)
-    return MappedTable(ParquetBlocks(path, leave), read)
+    (labelled, _), (weighted, _) = named
+    y, label = (None, None) if labelled is None else texts(whole.column(labelled), labelled)
+    weight = None if weighted is None else numbers(whole.column(weighted), weighted)
+    name = stem_of(shards[0] if len(shards) == 1 else path)
+    read = Table(name, whole.schema.empty_table(), "parquet" if shards else "csv", label, y, weight, reading.weight)
+    return MappedTable(replace(whole, leave=leave), read)
+
+
+def array_table(found: MappedArrays, name: str) -> MappedTable:
+    """Return an array of numbers `[N, D]` as a table whose rows stay on disk; its columns are called x0, x1, ..."""
+    found.rows()  # refuses what is none
+    blocks = ArrayBlocks(found.x, found.file)
+    labels, classes = labels_of(found.y, len(found.x), name)
+    y = None if labels is None else np.asarray(classes, object)[labels.numpy()]
+    label = None if y is None else Column("label", "category", "string", categories=classes)
+    read = Table(name, blocks.schema.empty_table(), "arrays", label, y, found.weight, notes=found.notes)
+    return MappedTable(blocks, read)
 
 
 def mapped_table(
@@ -71,7 +110,7 @@ def mapped_table(
     splits = split_blocks(table.bounds, 0, fractions)
     if not standardize:
         raise UsageError(
-            f"{table.path.name} stays on disk, where columns are standardised", fix="--memory hold, or standardise it"
+            f"{table.called} stays on disk, where columns are standardised", fix="--memory hold, or standardise it"
         )
     if like is None:
         fitted, notes, lost = fit_table(table, columns, splits["train"], read.name)
@@ -83,8 +122,9 @@ def mapped_table(
             fix="fill or remove them, or keep them as missing (--missing keep)",
         )
     classes = () if read.label is None else read.label.categories
-    spec = table_spec(read.name, Fitted(torch.empty(0), None, fitted), classes, fractions.seed, "parquet")
-    spec = replace(spec, label=read.label, weight=read.weight_name)
+    spec = table_spec(read.name, Fitted(torch.empty(0), None, fitted), classes, fractions.seed, read.form)
+    if read.form != "arrays":
+        spec = replace(spec, label=read.label, weight=read.weight_name)
     if like is not None:
         spec = replace(like, name=read.name)
         if lost and not like.masked:
@@ -105,4 +145,4 @@ def mapped_table(
 
     train, valid, test = (part(name, splits[name]) for name in ("train", "valid", "test"))
     data = Data(train, valid, test)
-    return replace(data, notes=(*notes, held_out(read.name, rows, data)))
+    return replace(data, notes=(*read.notes, *notes, held_out(read.name, rows, data)))

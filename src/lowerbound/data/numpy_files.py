@@ -7,7 +7,8 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Literal
 import numpy as np
 from numpy.lib import format as npy
 
-from ..core.errors import DataError
+from ..core.errors import DataError, UsageError
 
 _MAGIC = b"\x93NUMPY"
+_LOCAL = 30  # bytes before the name of a member of a zip file, the lengths of what follows last
 _HEAD = 12 + (1 << 16)  # magic, version and length, then the longest header NumPy accepts and more
 _MAX_BYTES = 1 << 60
 _MAX_AXES = 32
@@ -64,6 +66,10 @@ class _Header:
     order: Literal["C", "F"]
     dtype: np.dtype
     length: int  # of the header, in bytes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -174,6 +180,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         DataError: if the file cannot be read or is no zip file, or if a member of it is no array, encrypted, damaged,
             or not as long as its header says.
     """
+    with _archive(path) as archive:
+        return _members(archive, path)
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a .npz file, and make a DataError of what zipfile raises on it, here and in the body."""
     where = str(path)
     try:
         with path.open("rb") as stream:
@@ -182,15 +195,15 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 what = f"{path.name} is not a zip file: it starts with {start!r}" if start else f"{path.name} is empty"
                 raise DataError(what, where=where, expected="a .npz file", fix="save or download it again")
             with zipfile.ZipFile(stream) as archive:
-                return _members(archive, path)
+                yield archive
     except _DAMAGED as error:
         raise DataError(f"{path.name} is damaged: {error}", where=where, fix="save or download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
-    """Read all members, once their names and sizes are seen to be possible."""
+def _checked(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return all members by name, once they are seen to be arrays that can be read."""
     members, where = archive.infolist(), str(path)
     counts = Counter(member.filename for member in members)
     for member in members:
@@ -203,12 +216,18 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
             raise DataError(f"{what} is packed in an unknown way", where=where, expected="what numpy.savez writes")
         if counts[member.filename] > 1:
             raise DataError(f"{path.name} holds {member.filename!r} more than once", where=where)
-    total = sum(member.file_size for member in members)
+    return {member.filename.removesuffix(".npy"): member for member in members}
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
+    """Read all members, once their names and sizes are seen to be possible."""
+    members, where = _checked(archive, path), str(path)
+    total = sum(member.file_size for member in members.values())
     if total > _MAX_UNPACKED:
         raise DataError(
             f"{path.name} unpacks to {total:,} bytes", where=where, expected="16 GiB or less", fix="save x as .npy"
         )
-    return {member.filename.removesuffix(".npy"): _member(archive, member, path) for member in members}
+    return {name: _member(archive, member, path) for name, member in members.items()}
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
@@ -242,6 +261,54 @@ def _read(read: Callable[[int], bytes], most: int) -> bytearray:
     return body
 
 
+def map_arrays(path: Path) -> Arrays:
+    """Map the examples of a .npy or .npz file by the names of `read_arrays`, and read labels and weights.
+
+    Checksums of a .npz file are compared for what is read, not for what is mapped.
+
+    Raises:
+        DataError: as `read_arrays` does.
+        UsageError: if examples are compressed.
+    """
+    if path.suffix.lower() != ".npz":
+        return Arrays(_examples(map_npy(path), "the array", path))
+    with _archive(path) as archive:
+        members = _checked(archive, path)
+        heads = {name: _head_of(archive, member, path) for name, member in members.items()}
+        roles, held = _roles(heads, path), dict[str, np.ndarray]()
+        for role, name in roles.items():
+            read = _mapped if role in ("x", "test_x") else _member
+            held[name] = read(archive, members[name], path)
+    return _arrays(held, roles, heads, path)
+
+
+def _head_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> _Header:
+    what, where = f"the member {member.filename!r} of {path.name}", str(path)
+    with archive.open(member) as stream:
+        header = _header(bytes(_read(stream.read, _HEAD)), what, where)
+    _check_type(header.dtype, what, where, "biufSU")
+    _check_length(header, member.file_size - header.length, what, where)
+    return header
+
+
+def _mapped(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    """Map one array that is not compressed."""
+    header = _head_of(archive, member, path)
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise UsageError(
+            f"{member.filename!r} of {path.name} is compressed and cannot stay on disk",
+            fix="save it with numpy.savez, not savez_compressed; or as .npy",
+        )
+    with path.open("rb") as stream:
+        stream.seek(member.header_offset)
+        local = stream.read(_LOCAL)
+        names, more = struct.unpack("<HH", local[-4:])
+    start = member.header_offset + _LOCAL + names + more + header.length
+    if not header.nbytes:
+        return np.zeros(header.shape, header.dtype.newbyteorder("="))
+    return np.memmap(path, header.dtype, "r", start, header.shape, header.order)
+
+
 def read_arrays(path: Path) -> Arrays:
     """Read the examples `[N, ...]` of a .npy file, or of a .npz file with labels, weights and test split by name.
 
@@ -259,7 +326,13 @@ def read_arrays(path: Path) -> Arrays:
     if suffix == ".npy":
         return Arrays(_examples(read_npy(path), "the array", path))
     held = read_npz(path)
-    roles = _roles(held, path)
+    return _arrays(held, _roles(held, path), held, path)
+
+
+def _arrays(
+    held: Mapping[str, np.ndarray], roles: Mapping[str, str], all_of: "Mapping[str, np.ndarray | _Header]", path: Path
+) -> Arrays:
+    """Return the arrays by their roles; `all_of` tells the shape of each member, used or not."""
     given = {role: held[name] for role, name in roles.items()}
     x = _examples(given["x"], repr(roles["x"]), path)
     y, weight = (_per_row(given.get(role), roles.get(role, ""), len(x), path) for role in ("y", "weight"))
@@ -270,12 +343,12 @@ def read_arrays(path: Path) -> Arrays:
         test_x = _examples(given["test_x"], repr(roles["test_x"]), path)
         test = test_x, _per_row(given.get("test_y"), roles.get("test_y", ""), len(test_x), path)
         used |= {roles[role] for role in ("test_x", "test_y") if role in roles}
-    left = [name for name in held if name not in used]
-    notes = (f"{path.name}: {roles['x']!r} is x; not used: {_listing(left, held)}",) if left else ()
+    left = [name for name in all_of if name not in used]
+    notes = (f"{path.name}: {roles['x']!r} is x; not used: {_listing(left, all_of)}",) if left else ()
     return Arrays(x, y, weight, test, notes)
 
 
-def _roles(held: dict[str, np.ndarray], path: Path) -> dict[str, str]:
+def _roles(held: "Mapping[str, np.ndarray | _Header]", path: Path) -> dict[str, str]:
     """Return the array's name for each role there is, "x" among them."""
     lower = {name.lower(): name for name in held}
     if len(lower) < len(held):
@@ -296,7 +369,7 @@ def _roles(held: dict[str, np.ndarray], path: Path) -> dict[str, str]:
     return roles
 
 
-def _listing(names: Iterable[str], held: dict[str, np.ndarray]) -> str:
+def _listing(names: Iterable[str], held: "Mapping[str, np.ndarray | _Header]") -> str:
     each = [f"{name!r} {held[name].shape}" for name in names]
     more = f" and {len(each) - _LISTED} more" if len(each) > _LISTED else ""
     return (", ".join(each[:_LISTED]) or "it holds no arrays") + more

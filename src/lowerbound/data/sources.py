@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..core.spec import Column, DataSpec, Form, Kind, Layout
 from .columns import Fitted, Missing, fit_cells, table_spec
-from .idx import read_idx
+from .idx import idx_files, read_idx
 from .images import Alpha, has_images, is_image, read_images, split_folders
 from .numpy_files import read_arrays
 from .splits import Plan
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".parquet")
 ARRAYS = (".npy", ".npz")
+PARQUET = ".parquet"
+_SPLIT_NAMES = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -80,24 +82,37 @@ class Found:
         Raises:
             DataError: if a partner is missing.
         """
-        if not (self._own_files and other._own_files):
-            if len(self.x) != len(other.x):
-                raise DataError(
-                    f"{self.name} has {len(self.x)} examples, {other.name} {len(other.x)}", expected="pairs"
-                )
-            return other.x
-        place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other._own_files)}
-        mine = [str(PurePath(file).with_suffix("")) for file in self._own_files]
-        for found, names in ((self, set(mine)), (other, set(place))):
-            if len(names) < len(found.x):
-                raise DataError(f"two images of {found.name} differ in their suffix alone", expected="one of each name")
-        lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
-        if lone:
-            raise DataError(
-                f"{len(lone)} images of {self.name} and {other.name} have no partner: {', '.join(lone[:5])}",
-                expected="the same file names in both folders, whatever their suffix",
-            )
-        return other.x[[place[file] for file in mine]]
+        order = partners((self.name, len(self.x), self._own_files), (other.name, len(other.x), other._own_files))
+        return other.x if order is None else other.x[order]
+
+
+def partners(one: tuple[str, int, Sequence[str]], other: tuple[str, int, Sequence[str]]) -> np.ndarray | None:
+    """Return the place in `other` of the partner of each row of `one`, `[N]`; None if rows are paired by place.
+
+    Args:
+        one: name, number of rows, and their files if rows are files.
+        other: the same of the partners.
+
+    Raises:
+        DataError: if a partner is missing.
+    """
+    (name, count, files), (other_name, other_count, other_files) = one, other
+    if not (files and other_files):
+        if count != other_count:
+            raise DataError(f"{name} has {count} examples, {other_name} {other_count}", expected="pairs")
+        return None
+    place = {str(PurePath(file).with_suffix("")): i for i, file in enumerate(other_files)}
+    mine = [str(PurePath(file).with_suffix("")) for file in files]
+    for called, number, names in ((name, count, set(mine)), (other_name, other_count, set(place))):
+        if len(names) < number:
+            raise DataError(f"two images of {called} differ in their suffix alone", expected="one of each name")
+    lone = [file for file in mine if file not in place] or [file for file in place if file not in set(mine)]
+    if lone:
+        raise DataError(
+            f"{len(lone)} images of {name} and {other_name} have no partner: {', '.join(lone[:5])}",
+            expected="the same file names in both folders, whatever their suffix",
+        )
+    return np.array([place[file] for file in mine])
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,7 @@ class Table:
 
     name: str
     table: "pa.Table"
-    form: Literal["csv", "parquet"]
+    form: Form
     label: Column | None = None
     y: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -202,6 +217,28 @@ def find(path: Path, reading: Reading) -> Found | Table:
     return _idx_file(path, name)
 
 
+def parquet_files(path: Path) -> tuple[Path, ...]:
+    """Return the Parquet files at a path: itself, or all data files of a folder, if they are Parquet.
+
+    Raises:
+        DataError: if files of several splits lie in one folder.
+    """
+    if path.is_file():
+        return (path,) if path.name.lower().endswith(PARQUET) else ()
+    files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith((".", "_"))]
+    data = [p for p in files if p.name.lower().endswith((*TABLES, *ARRAYS))]
+    if not data or any(not p.name.lower().endswith(PARQUET) for p in data) or is_saved_set(path) or has_images(path):
+        return ()
+    starts = {next((s for s in _SPLIT_NAMES if p.name.lower().startswith(s)), "") for p in data}
+    if len(starts) > 1:
+        raise DataError(
+            f"{path} holds Parquet files of several splits: {', '.join(p.name for p in (data[0], data[-1]))}",
+            expected="the files of one table: rows are split by seed",
+            fix="put those of each split into a folder of their own, and give one",
+        )
+    return tuple(data)
+
+
 def _folder(path: Path, name: str, reading: Reading) -> Found | Table:
     try:
         files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
@@ -209,6 +246,11 @@ def _folder(path: Path, name: str, reading: Reading) -> Found | Table:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if any("idx" in p.name.lower() and not is_image(p) for p in files):
         return _idx_folder(path, name, reading)
+    shards = parquet_files(path)
+    if len(shards) > 1:
+        from .parquet_shards import read_shards
+
+        return _as_table(read_shards(shards), name, "parquet", reading)
     readable = [p for p in files if p.name.lower().endswith((*TABLES, *ARRAYS))]
     if has_images(path):
         return _images(path, name, reading)
@@ -322,31 +364,14 @@ def _idx_file(path: Path, name: str) -> Found:
     return Found(name, array, "arrays", _kind(array))
 
 
-def _one(folder: Path, split: tuple[str, ...], kind: str) -> Path | None:
-    found = [p for p in sorted(folder.iterdir()) if p.is_file() and kind in p.name.lower() and "idx" in p.name.lower()]
-    found = [p for p in found if p.name.lower().startswith(split)]
-    if len({p.name.removesuffix(".gz") for p in found}) > 1:
-        names = ", ".join(p.name for p in found)
-        raise DataError(f"{folder} holds several files of {split[0]} {kind}: {names}", expected="one")
-    return found[0] if found else None
-
-
 def _idx_folder(folder: Path, name: str, reading: Reading) -> Found:
-    images = _one(folder, ("train",), "images")
-    if images is None:
-        files = [p for p in sorted(folder.iterdir()) if p.is_file() and "idx" in p.name.lower()]
-        if len(files) == 1:
-            return _idx_file(files[0], name)
-        raise DataError(
-            f"0 examples in {folder}",
-            expected="a file train-images-idx3-ubyte(.gz), or a single IDX file",
-        )
-    labels = _one(folder, ("train",), "labels")
-    test_images, test_labels = _one(folder, ("t10k", "test"), "images"), _one(folder, ("t10k", "test"), "labels")
-    x, y = read_idx(images), read_idx(labels) if labels else None
-    if test_images is None:
+    files = idx_files(folder)
+    if files.alone:
+        return _idx_file(files.images, name)
+    x, y = read_idx(files.images), None if files.labels is None else read_idx(files.labels)
+    if files.test_images is None:
         return Found(name, x, "arrays", _kind(x), None, y)
-    test = read_idx(test_images), read_idx(test_labels) if test_labels else None
+    test = read_idx(files.test_images), None if files.test_labels is None else read_idx(files.test_labels)
     if reading.whole:
         return Found(name, np.concatenate([x, test[0]]), "arrays", _kind(x), None, _joined(y, test[1]))
     return Found(name, x, "arrays", _kind(x), None, y, test=test)

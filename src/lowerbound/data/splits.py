@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from ..core.noise import Stream, generator
 from ..core.spec import DataSpec
 from .checks import warnings_of
 from .dataset import Data, Dataset, SplitName, Values
+
+Memory: TypeAlias = Literal["auto", "hold", "map"]
+"""Where rows are: "map" leaves them on disk, "hold" reads them, "auto" decides by their size."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,10 @@ class Source(ABC):
             DataError: if they can no longer be read.
         """
 
+    def digest(self) -> bytes:
+        """Return a digest by which changed data are noticed."""
+        return files_digest(self.files)
+
     def told(self) -> tuple[str, ...]:
         """Return what was found and changed once all rows have been read, for people."""
         return ()
@@ -262,7 +266,7 @@ class Stored:
 
     def digest(self) -> bytes:
         """Return a digest of the files' names and sizes, of samples of their bytes, and of which rows these are."""
-        digest = blake2b(files_digest(self.source.files), digest_size=16)
+        digest = blake2b(self.source.digest(), digest_size=16)
         digest.update(repr((tuple(self.shape), str(self.dtype))).encode())
         digest.update(self.chosen.starts.tobytes() + self.chosen.sizes.tobytes())
         return digest.digest()

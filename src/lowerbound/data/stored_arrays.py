@@ -1,5 +1,6 @@
-"""Images in a .npy file that stay there: mapped, and read by place."""
+"""Arrays in .npy, .npz and IDX files that stay there: mapped, and read by place."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,46 +8,50 @@ import torch
 
 from ..core.errors import DataError
 from ..core.spec import Kind, Layout
-from .arrays import layout_of
-from .numpy_files import map_npy
 from .stored import BLOCK_BYTES, Source, even_bounds
 
 
-class NpyRows(Source):
-    """The rows of a .npy file, mapped: what is not being read takes no memory of the process.
+class ArrayRows(Source):
+    """The rows of mapped arrays, one array after another: what is not being read takes no memory of the process.
 
     Args:
-        path: the file.
+        arrays: `[N, ...]`, those of a test split last.
+        files: they lie in.
         kind: images get an axis of channels, first.
         layout: axes of one image.
         dtype: uint8 or float32, what values become.
     """
 
-    def __init__(self, path: Path, kind: Kind, layout: Layout, dtype: torch.dtype) -> None:
-        self._array = map_npy(path)
-        self._kind, self._layout = kind, layout
-        self.dtype, self.files = dtype, (path,)
-        self._size = path.stat().st_size
-        count, row = self._array.shape[0], self._array.shape[1:]
+    def __init__(
+        self, arrays: Sequence[np.ndarray], files: Sequence[Path], kind: Kind, layout: Layout, dtype: torch.dtype
+    ) -> None:
+        self._arrays, self._kind, self._layout = arrays, kind, layout
+        self.dtype, self.files = dtype, tuple(dict.fromkeys(files))
+        self._sizes = [size_of(file) for file in self.files]
+        self._before = np.cumsum([0, *(len(array) for array in arrays)])
+        row = arrays[0].shape[1:]
         if kind == "image" and layout == "hwc" and len(row) == 3:
             row = (row[2], row[0], row[1])
-        self.shape = (count, 1, *row) if kind == "image" and len(row) == 2 else (count, *row)
-        self.bounds = even_bounds(count, max(1, BLOCK_BYTES // self.row_bytes))
+        self.shape = (int(self._before[-1]), *((1, *row) if kind == "image" and len(row) == 2 else row))
+        self.bounds = even_bounds(self.shape[0], max(1, BLOCK_BYTES // self.row_bytes))
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Return the rows at `places`."""
-        path = self.files[0]
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}", where=str(path)) from error
-        if size < self._size:  # reading beyond the end of a mapped file ends the process
-            raise DataError(
-                f"{path.name} has {size:,} bytes", where=str(path), expected=f"{self._size:,}, as when it was opened"
-            )
+        for file, size in zip(self.files, self._sizes, strict=True):
+            check_size(file, size)
+        if len(self._arrays) == 1:
+            return self._rows(self._arrays[0], places)
+        of = np.searchsorted(self._before, places, "right") - 1
+        made = np.empty((len(places), *self.shape[1:]), np.uint8 if self.dtype == torch.uint8 else np.float32)
+        for part in np.unique(of).tolist():
+            here = np.flatnonzero(of == part)
+            made[here] = self._rows(self._arrays[part], places[here] - self._before[part])
+        return made
+
+    def _rows(self, array: np.ndarray, places: np.ndarray) -> np.ndarray:
         first = int(places[0])
         run = len(places) > 1 and int(places[-1]) - first + 1 == len(places) and bool((np.diff(places) == 1).all())
-        rows = self._array[first : first + len(places)] if run else self._array[places]
+        rows = array[first : first + len(places)] if run else array[places]
         if self._kind == "image" and self._layout == "hwc" and rows.ndim == 4:
             rows = rows.transpose(0, 3, 1, 2)
         with np.errstate(over="ignore"):
@@ -54,16 +59,20 @@ class NpyRows(Source):
         return made.reshape(len(places), *self.shape[1:])
 
 
-def npy_rows(path: Path) -> tuple[NpyRows, Kind, Layout]:
-    """Return the images `[N, ...]` of a .npy file, unread, with the kind of data and the axes of one image.
+def size_of(file: Path) -> int:
+    """Return the bytes of a file.
 
     Raises:
-        DataError: if the file is no .npy file of examples.
+        DataError: if it cannot be read.
     """
-    array = map_npy(path)
-    if array.ndim < 2 or array.shape[0] < 2 or 0 in array.shape:
-        raise DataError(f"{path.name} has shape {array.shape}", expected="at least 2 examples of at least 1 value")
-    kind: Kind = "image" if array.ndim >= 3 else "table"
-    layout = layout_of(array.shape[1:]) if kind == "image" else "chw"
-    dtype = torch.uint8 if array.dtype == np.uint8 and kind == "image" else torch.float32
-    return NpyRows(path, kind, layout, dtype), kind, layout
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}", where=str(file)) from error
+
+
+def check_size(file: Path, size: int) -> None:
+    """Raise DataError if a mapped file is smaller than it was: reading beyond its end ends the process."""
+    now = size_of(file)
+    if now < size:
+        raise DataError(f"{file.name} has {now:,} bytes", where=str(file), expected=f"{size:,}, as when it was opened")

@@ -13,7 +13,7 @@ from ..core.spec import Kind, Layout
 from .arrays import layout_of
 from .stored import BLOCK_BYTES, Source, even_bounds
 
-_SPLITS = ("train", "validation", "valid", "test")
+SPLITS = ("train", "validation", "valid", "test")
 
 
 def is_saved_set(path: Path) -> bool:
@@ -30,7 +30,7 @@ def library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UsageError("reading saved data sets needs `datasets`", fix='pip install "lowerbound[hf]"') from error
+        raise UsageError("Hugging Face data sets need `datasets`", fix='pip install "lowerbound[hf]"') from error
     return datasets
 
 
@@ -154,12 +154,12 @@ def _parts(path: Path) -> tuple[list[Any], int]:
     if isinstance(saved, sets.Dataset):
         parts, held = [saved], 0
     else:
-        unknown = [name for name in saved if name not in _SPLITS]
+        unknown = [name for name in saved if name not in SPLITS]
         if unknown or "train" not in saved:
             raise DataError(
                 f"{path.name} has the splits {', '.join(saved)}", where=str(path), expected="train, validation and test"
             )
-        parts = [saved[name] for name in _SPLITS if name in saved]
+        parts = [saved[name] for name in SPLITS if name in saved]
         held = len(saved["test"]) if "test" in saved else 0
     if not len(parts[0]):
         raise DataError(f"0 examples in {path}", expected="at least 2")
@@ -174,15 +174,27 @@ def _kind_of(feature: Any) -> Kind | None:
     return "image" if type(feature).__name__ == "Image" else None
 
 
+def class_column(features: Any) -> str | None:
+    """Return the one column of class labels; None if there is none, or several."""
+    named = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    return named[0] if len(named) == 1 else None
+
+
 def _labels(parts: Sequence[Any], label: str | None) -> np.ndarray | None:
     """Return the labels of all rows, class labels by name."""
     features = parts[0].features
-    named = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-    column = label if label is not None else named[0] if len(named) == 1 else None
+    column = label if label is not None else class_column(features)
     if column is None or column not in features:
         return None
     numbers = np.concatenate([np.asarray(part.with_format("numpy")[column][:]) for part in parts])
-    return np.asarray(features[column].names)[numbers] if column in named else numbers
+    names = getattr(features[column], "names", None)
+    if names is not None and (numbers < 0).any():
+        raise DataError(
+            f"column {column!r} has {int((numbers < 0).sum()):,} rows without a label",
+            expected="a class for each row",
+            fix="leave them out: dataset.filter(...).save_to_disk(path)",
+        )
+    return numbers if names is None else np.asarray(names)[numbers]
 
 
 def _table(parts: Sequence[Any]) -> Any:

@@ -1,83 +1,60 @@
-"""Tables that stay on disk: numeric and categorical columns of a Parquet file, fitted block by block."""
+"""Tables that stay on disk: numeric and categorical columns of Parquet files, fitted block by block."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from ..core.errors import DataError
 from ..core.spec import Column
 from .fit_blocks import inside, settled_columns, started
 from .stored import Blocks, Source, Spans, room
-from .table_files import check_names, shown
+from .table_files import check_names
 from .tables import encode, to_model, wanted_columns
 
 MOST_BLOCK = 256 << 20  # bytes of a row group in model units
 
 
-@dataclass(frozen=True)
-class ParquetBlocks:
-    """The row groups of a Parquet file.
-
-    Args:
-        path: the file.
-        leave: columns that are not modelled.
-    """
-
-    path: Path
-    leave: tuple[str, ...] = ()
-    file: pq.ParquetFile = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "file", _opened(self.path))
+@runtime_checkable
+class TableBlocks(Protocol):
+    """A table that is read block by block."""
 
     @property
-    def bounds(self) -> np.ndarray:
-        """Where row groups start, and the number of rows: `[B + 1]`."""
-        about = self.file.metadata
-        sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
-        return np.cumsum([0, *(size for size in sizes if size)]).astype(np.int64)
+    def files(self) -> tuple[Path, ...]:
+        """What is read."""
+        ...
+
+    @property
+    def called(self) -> str:
+        """The name of the file or folder."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """Its path."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of all columns."""
+        ...
 
     @property
     def names(self) -> list[str]:
         """The columns that are modelled."""
-        return [name for name in self.file.schema_arrow.names if name not in self.leave]
+        ...
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Where blocks start, and the number of rows: `[B + 1]`."""
+        ...
 
     def read(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return one row group.
-
-        Raises:
-            DataError: if it cannot be read.
-        """
-        about = self.file.metadata
-        filled = [i for i in range(about.num_row_groups) if about.row_group(i).num_rows]
-        try:
-            table = self.file.read_row_group(filled[block], list(columns or self.names), use_threads=False)
-            table.validate(full=True)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"row group {block + 1} of {self.path.name} cannot be read: {shown(str(error), 200)}",
-                where=str(self.path),
-                fix="write or download it again",
-            ) from error
-        return table
-
-    def column(self, name: str) -> pa.Table:
-        """Return one column of all rows."""
-        return pa.concat_tables([self.read(i, [name]) for i in range(len(self.bounds) - 1)])
-
-
-def _opened(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path.name} cannot be read: {shown(str(error), 200)}", where=str(path), fix="check the file"
-        ) from error
+        """Return one block of the columns, of all that are modelled by default."""
+        ...
 
 
 class TableRows(Source):
@@ -89,9 +66,9 @@ class TableRows(Source):
         part: 0 for values, 1 for the mask.
     """
 
-    def __init__(self, table: ParquetBlocks, columns: tuple[Column, ...], name: str, part: int = 0) -> None:
+    def __init__(self, table: TableBlocks, columns: tuple[Column, ...], name: str, part: int = 0) -> None:
         self.table, self.columns, self.part = table, columns, part
-        self.name, self.files, self.bounds = name, (table.path,), table.bounds
+        self.name, self.files, self.bounds = name, table.files, table.bounds
         self.width = sum(not column.constant for column in columns)
         self.shape = (int(self.bounds[-1]), self.width)
         self.dtype = torch.bool if part else torch.float32
@@ -115,7 +92,7 @@ class TableRows(Source):
         return np.concatenate([values, observed.astype(np.float32)], 1)
 
 
-def check_table(table: ParquetBlocks, columns: tuple[Column, ...], name: str) -> tuple[tuple[str, ...], int]:
+def check_table(table: TableBlocks, columns: tuple[Column, ...], name: str) -> tuple[tuple[str, ...], int]:
     """Read all rows once as a trained model's columns; return notes and the number of missing cells.
 
     Raises:
@@ -131,7 +108,7 @@ def check_table(table: ParquetBlocks, columns: tuple[Column, ...], name: str) ->
 
 
 def fit_table(
-    table: ParquetBlocks, wanted: Sequence[str], train: Spans, name: str
+    table: TableBlocks, wanted: Sequence[str], train: Spans, name: str
 ) -> tuple[tuple[Column, ...], tuple[str, ...], int]:
     """Return the columns fitted to the training rows, notes for people, and the number of missing cells.
 
@@ -143,13 +120,12 @@ def fit_table(
     check_names(table.names, name)
     pairs = wanted_columns(table.names, wanted, name)
     names = [column for column, _ in pairs]
-    schema = table.file.schema_arrow
-    seen = [started(column, schema.field(column).type, forced, names, name) for column, forced in pairs]
+    seen = [started(column, table.schema.field(column).type, forced, names, name) for column, forced in pairs]
     bounds = table.bounds
     if int(np.diff(bounds).max()) * len(names) * 8 > MOST_BLOCK:
         raise DataError(
-            f"{table.path.name} has row groups of up to {int(np.diff(bounds).max()):,} rows of {len(names):,} columns",
-            where=str(table.path),
+            f"{table.called} has row groups of up to {int(np.diff(bounds).max()):,} rows of {len(names):,} columns",
+            where=table.where,
             expected=f"at most {MOST_BLOCK >> 20} MiB each, at 8 bytes a cell: they are read whole",
             fix="write it again: pyarrow.parquet.write_table(..., row_group_size=10_000)",
         )

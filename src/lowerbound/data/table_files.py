@@ -9,6 +9,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from ..core.errors import DataError, OutOfResource
+from ..core.errors import DataError, OutOfResource, UsageError
 
 MAX_FILE_BYTES = 8 << 30  # of a file, and of what a packed one unpacks to
 MAX_CELL_BYTES = 16 << 30  # of a Parquet file's cells, 8 bytes each
@@ -127,17 +128,21 @@ def _read_parquet(raw: BufferedIOBase, path: Path) -> pa.Table:
         raise _no_examples(path)
     native = pa.OSFile(os.fsencode(path))  # no Python file: see _native
     file = pq.ParquetFile(native, page_checksum_verification=True)
-    rows, columns = file.metadata.num_rows, file.metadata.num_columns
-    if rows * columns * 8 > MAX_CELL_BYTES or columns > MAX_COLUMNS:
-        raise DataError(
-            f"{path.name} has {rows:,} rows of {columns:,} columns, too many to hold in memory",
-            where=str(path),
-            expected=f"at most {MAX_CELL_BYTES >> 30} GiB at 8 bytes a cell, and {MAX_COLUMNS:,} columns",
-            fix="take part of the rows or columns",
-        )
+    check_cells(file.metadata.num_rows, file.metadata.num_columns, path.name, str(path))
     table = file.read()
     table.validate(full=True)  # a flipped bit may leave text that is no text
     return table
+
+
+def check_cells(rows: int, columns: int, name: str, where: str) -> None:
+    """Raise DataError if a table has more cells than are read into memory."""
+    if rows * columns * 8 > MAX_CELL_BYTES or columns > MAX_COLUMNS:
+        raise DataError(
+            f"{name} has {rows:,} rows of {columns:,} columns, too many to hold in memory",
+            where=where,
+            expected=f"at most {MAX_CELL_BYTES >> 30} GiB at 8 bytes a cell, and {MAX_COLUMNS:,} columns",
+            fix="take part of the rows or columns, or leave them on disk (--memory map)",
+        )
 
 
 def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str, texts: Sequence[str]) -> pa.Table:
@@ -161,8 +166,7 @@ def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: 
         with path.open("rb") as again:
             raise _bad_line(_unpacked(again, path), path, delimiter, encoding, str(error)) from error
     for field in table.schema:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            raise _not_encoded(path, encoding, field.name)
+        refuse_bytes(field, path, encoding)
     _check_end(table, path, encoding)
     return table
 
@@ -183,6 +187,48 @@ def _native(stream: BufferedIOBase, path: Path, encoding: str) -> Any:
             while piece := text.read(_PIECE):
                 sink.write(piece.encode())
     return pa.BufferReader(sink.getvalue())
+
+
+def csv_start(path: Path, delimiter: str | None, encoding: str) -> str:
+    """Return the delimiter of a CSV file that is plain UTF-8, after a look at its first lines.
+
+    Raises:
+        DataError: if it has no header, or no rows.
+        UsageError: if it is compressed or in another encoding.
+    """
+    _check_options(delimiter, encoding)
+    with path.open("rb") as raw:
+        first = raw.read(4)
+        raw.seek(0)
+        packed = first[:2] == b"\x1f\x8b"
+        if packed or not _is_utf8(encoding := _marked(first, encoding, path)):
+            raise UsageError(
+                f"{path.name} is {'compressed' if packed else encoding} and cannot stay on disk",
+                expected="plain UTF-8",
+                fix=f"{'gunzip it' if packed else 'iconv -t UTF-8'}, or write it as Parquet",
+            )
+        try:
+            return _check_head(raw, path, delimiter, encoding)
+        except UnicodeError as error:
+            raise _not_encoded(path, encoding) from error
+
+
+def csv_error(path: Path, delimiter: str, message: str) -> DataError:
+    """Return the error of a UTF-8 CSV file that Arrow cannot parse."""
+    with path.open("rb") as raw:
+        return _bad_line(raw, path, delimiter, "utf-8", message)
+
+
+def refuse_bytes(field: pa.Field, path: Path, encoding: str = "utf-8") -> None:
+    """Raise DataError for a column whose cells are no text in the encoding."""
+    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+        raise _not_encoded(path, encoding, field.name)
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return size and time of change of a file."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _check_options(delimiter: str | None, encoding: str) -> None:
@@ -372,10 +418,30 @@ def write_table(table: pa.Table, path: Path) -> Path:
     write = {".csv": _write_csv, ".parquet": _write_parquet}.get(path.suffix.lower())
     if write is None:
         raise DataError(f"{path.name} is no name of a table", where=str(path), expected=".csv or .parquet")
+    with whole_file(path) as file:
+        write(table, file)
+    return path
+
+
+def table_writer(file: BufferedIOBase, path: Path, schema: pa.Schema) -> Any:
+    """Return what writes tables of plain numbers and texts to an open .csv or .parquet file, one after another."""
+    if path.suffix.lower() == ".csv":
+        return pacsv.CSVWriter(file, schema)
+    return pq.ParquetWriter(file, schema, write_page_checksum=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BufferedIOBase]:
+    """Give a file to write that takes the place of `path` at the end, or vanishes at an error.
+
+    Raises:
+        DataError: if it cannot be written.
+        OutOfResource: if the disk is full.
+    """
     temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         with temporary.open("wb") as file:
-            write(table, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -387,7 +453,6 @@ def write_table(table: pa.Table, path: Path) -> Path:
         raise DataError(f"{path} cannot be written: {error.strerror or error}", where=str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def _write_parquet(table: pa.Table, file: BufferedIOBase) -> None:

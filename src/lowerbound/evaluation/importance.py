@@ -109,6 +109,7 @@ def score(
     sums: Sums | None = None,
     after_block: Callable[[], None] | None = None,
     kernels: Kernels = "auto",
+    first: int = 0,
 ) -> Scores:
     """Score each row of `data` with K = num_samples samples of the source; missing cells are integrated out.
 
@@ -127,12 +128,16 @@ def score(
             interrupted: only the samples that are missing are drawn. They are changed in place.
         after_block: called whenever the sums of 100 more rows are complete, to save them.
         kernels: "eager", "compiled", or "auto": how samples are decoded (`Decoding`); it changes rounding only.
+        first: number of the first row among all that are scored, if these are a part of them: a multiple of 100.
 
     Raises:
-        UsageError: if K < 1, there are no such units or kernels, or the sums are of other rows or of more samples.
+        UsageError: if K < 1, there are no such units or kernels, the sums are of other rows or of more samples, or a
+            part does not start at a multiple of 100.
         NoDensity: if the model has no density.
     """
     check_samples(num_samples)
+    if first % BLOCK_ROWS or first < 0:
+        raise UsageError(f"a part cannot start at row {first}", expected=f"a multiple of {BLOCK_ROWS}")
     if not model.has_density:
         raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
     check_values(model.decoder.family, data.support, data.spec.name)
@@ -142,7 +147,8 @@ def score(
     with inference(model), seeded(Stream.EVALUATION, seed):
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
             part = sums.rows(i * BLOCK_ROWS, i * BLOCK_ROWS + batch.x.shape[0])
-            _add_chunks(model, decoding, batch, part, num_samples, (Stream.EVALUATION, seed, i), source)
+            keys = (Stream.EVALUATION, seed, first // BLOCK_ROWS + i)
+            _add_chunks(model, decoding, batch, part, num_samples, keys, source)
             if after_block is not None:
                 after_block()
     return _scores(sums, num_samples, log_volume(data, units))

@@ -35,7 +35,7 @@ def target(out: str | Path | None, default: Path, spec: DataSpec) -> Path:
     folder = str(out).endswith("/")
     out = Path(out)
     if spec.kind == "image" and (folder or out.is_dir()):
-        _make(out)
+        make_folder(out)
         return out
     suffix = out.suffix.lower()
     if suffix in SUFFIXES:
@@ -71,7 +71,7 @@ def write_examples(
     Raises:
         UsageError: if the folder cannot be made.
     """
-    _make(path.parent)
+    make_folder(path.parent)
     if path.is_dir():
         write_images(path, to_bytes(x))
     elif path.suffix.lower() == ".png":
@@ -160,21 +160,27 @@ def write_values(path: Path, columns: Mapping[str, np.ndarray]) -> Path:
 
     from ..data.table_files import write_table
 
-    _make(path.parent)
+    make_folder(path.parent)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         _savez(path, columns)
         return path
     if suffix not in (".csv", ".parquet"):
         raise UsageError(f"numbers cannot be written as {suffix or path.name}", expected=".npz, .csv or .parquet")
+    flat = flat_columns(columns)
+    write_table(pa.table({name: pa.array(np.ascontiguousarray(values)) for name, values in flat.items()}), path)
+    return path
+
+
+def flat_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return one array `[N]` for each column of a table: of `[N, D]` they are called name0, name1, ..."""
     flat: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         if values.ndim == 1:
             flat[name] = values
         else:
             flat |= {f"{name}{i}": column for i, column in enumerate(values.reshape(len(values), -1).T)}
-    write_table(pa.table({name: pa.array(np.ascontiguousarray(values)) for name, values in flat.items()}), path)
-    return path
+    return flat
 
 
 def read_codes(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -224,7 +230,8 @@ def _code_columns(path: Path, size: int) -> np.ndarray:
     return np.stack([column.astype(np.float64) for column in columns], 1)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; raise UsageError if that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
