@@ -619,6 +619,14 @@ CASES = [
     refused(
         59, "negative temperature", "sample digits --temperature -1", "temperature", "0 or more", needs=("digits",)
     ),
+    refused(
+        *(59, "temperatures of other levels", "sample digits --temperature 1 0.5", "2 temperatures", "1 latent group"),
+        needs=("digits",),
+    ),
+    refused(
+        *(59, "levels that are not there", "reconstruct digits --keep 2", "--keep cannot be 2", "0 to 1"),
+        needs=("digits",),
+    ),
     refused(70, "no samples", "sample digits --num 0", "0 samples", "at least 1", needs=("digits",)),
     refused(
         58,

@@ -1,5 +1,6 @@
 """The command line, in process: what it prints, where, and with which exit code."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lowerbound import recipes
 from lowerbound.cli.main import COMMANDS, main
 from lowerbound.recipes import __all__ as RECIPES
 
@@ -110,7 +112,12 @@ def test_help_of_every_recipe_lists_all_options(lowerbound, recipe):
     """No option of a recipe may be called like one of reading data or training, or this fails."""
     code, out, _ = lowerbound("train", recipe, "--help")
     assert code == 0
-    assert all(option in out for option in ("--data", "--latent-dim", "--max-value", "--epochs", "--init-from"))
+    own = (
+        "--" + name.replace("_", "-")
+        for name in inspect.signature(getattr(recipes, recipe)).parameters
+        if name != "spec"
+    )
+    assert all(option in out for option in ("--data", *own, "--max-value", "--epochs", "--init-from"))
 
 
 def test_help_of_every_command(lowerbound):

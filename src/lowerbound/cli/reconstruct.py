@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..core.errors import UsageError
 from ..core.model import VAE, Show
 from ..core.spec import DataSpec
+from ..core.walk import Source, mode, unscored, upper
 from ..data.dataset import Dataset
 from ..explore.sheets import reconstruction_grid
 from ..explore.write import target, write_examples
@@ -24,6 +26,8 @@ class Reconstruct(ShownOptions, RowsOptions):
 
     num: int | None = None
     """How many, from the first on (default: 20 images on a sheet, else all rows)."""
+    keep: int | None = None
+    """Of a ladder, keep what so many of its top levels say of each example and draw the levels below anew."""
 
 
 def command(words: list[str]) -> int:
@@ -31,29 +35,61 @@ def command(words: list[str]) -> int:
     options = parse(Reconstruct, words, "reconstruct")
     opened = open_rows(options)
     show = options.show or "mean"
-    path = target(options.out, opened.folder / "samples" / f"reconstructions-{show}", opened.spec)
+    source = _kept(opened.model, options.keep)
+    name = f"reconstructions-{show}" if options.keep is None else f"reconstructions-{show}-keep-{options.keep}"
+    path = target(options.out, opened.folder / "samples" / name, opened.spec)
     sheet = path.suffix.lower() == ".png"
     rows = opened.rows.take(_number(options.num, len(opened.rows), sheet=sheet))
-    reconstruct(opened.model, rows, path, opened.spec, show, options.seed)
+    kept = None if options.keep is None else f"the means of the top {options.keep} levels, and draws of those below"
+    reconstruct(opened.model, rows, path, opened.spec, show, options.seed, source, kept)
     return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), show=show)
+
+
+def _kept(model: VAE, keep: int | None) -> Source:
+    """Return where z comes from: the posterior's means, or those of the top levels and draws below.
+
+    Raises:
+        UsageError: if the model has not so many levels.
+    """
+    if keep is None:
+        return mode
+    count = len(model.groups)
+    if not 0 <= keep <= count:
+        raise UsageError(
+            f"--keep cannot be {keep}: the model has {count} latent group{'s' * (count > 1)}",
+            expected=f"0 to {count}",
+        )
+    return upper(keep, mode, unscored(1.0))
 
 
 def _number(asked: int | None, rows: int, *, sheet: bool) -> int:
     return asked if asked is not None else min(rows, SHOWN) if sheet else rows
 
 
-def reconstruct(model: VAE, rows: Dataset, path: Path, spec: DataSpec, show: Show, seed: int) -> Path:
-    """Write reconstructions of all rows to `path` (beside the originals on a sheet); returns the path."""
+def reconstruct(
+    model: VAE,
+    rows: Dataset,
+    path: Path,
+    spec: DataSpec,
+    show: Show,
+    seed: int,
+    source: Source = mode,
+    at: str | None = None,
+) -> Path:
+    """Write reconstructions of all rows to `path` (beside the originals on a sheet); returns the path.
+
+    `at` says in words which z `source` takes, unless it is the mean of q.
+    """
     made, originals = [], []
     for i, batch in enumerate(rows.blocks(1000)):
         originals.append(batch.x.cpu())
         seen = batch.x if batch.seen is None else batch.seen
-        made.append(model.reconstruct(seen, batch.y, batch.mask, show=show, seed=seed + i).cpu())
+        made.append(model.reconstruct(seen, batch.y, batch.mask, source=source, show=show, seed=seed + i).cpu())
     x, original, seen = torch.cat(made), torch.cat(originals), rows.seen_values()
 
     def sheet() -> Image.Image:
         shown = None if seen is None else seen.cpu()
         binarized = rows.spec.binarized
-        return reconstruction_grid(original, x, show, seen=shown, binarized=binarized, support=spec.support)
+        return reconstruction_grid(original, x, show, seen=shown, binarized=binarized, support=spec.support, at=at)
 
     return write_examples(path, x, spec, sheet, y=rows.y, more={"original": original})

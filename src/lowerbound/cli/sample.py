@@ -24,8 +24,8 @@ class Sample(ShownOptions, RunOptions):
     """How many."""
     label: str | None = None
     """The class to draw, of a conditional model (default: each in turn)."""
-    temperature: float = 1.0
-    """Multiplies the prior's standard deviation: below 1 nearer to its mean."""
+    temperature: tuple[float, ...] = (1.0,)
+    """Multiplies the prior's standard deviation: below 1 nearer to its mean. One, or one for each level."""
 
 
 def command(words: list[str]) -> int:
@@ -34,14 +34,15 @@ def command(words: list[str]) -> int:
     folder, model, spec = open_model(options)
     show = default_show(options.show, spec)
     drawn = [f"class {options.label}"] if options.label is not None else []
-    drawn += [f"temperature {options.temperature:g}"] if options.temperature != 1 else []
-    name = "-".join(["samples", show, *(part.split(" ", 1)[1].replace("/", "_") for part in drawn)])
+    warm = options.temperature[0] if len(options.temperature) == 1 else options.temperature
+    drawn += [f"temperature {' '.join(f'{t:g}' for t in options.temperature)}"] if warm != 1 else []
+    name = "-".join(["samples", show, *(part.split(" ", 1)[1].replace("/", "_").replace(" ", "_") for part in drawn)])
     path = target(options.out, folder / "samples" / name, spec)
     classes = label_numbers(model, options.label, options.num)
     y = None if classes is None else one_hot(model, classes)
     if not model.has_density and has_standard_prior(model, y):
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
-    made = model.sample(options.num, y, temperature=options.temperature, show=show, seed=options.seed)
+    made = model.sample(options.num, y, temperature=warm, show=show, seed=options.seed)
     write_examples(path, made, spec, lambda: sample_grid(made, show, drawn=drawn, support=spec.support), y=classes)
     return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
 

@@ -318,25 +318,25 @@ class VAE(nn.Module):
         num: int,
         y: Tensor | None = None,
         *,
-        temperature: float = 1.0,
+        temperature: float | Sequence[float] = 1.0,
         show: Show = "mean",
         seed: int | None = None,
     ) -> Float[Tensor, "B *event"]:
         """Draw z from the prior and return the mean of p(x|z), or a draw from it, for each.
 
         A `temperature` other than 1 shrinks (or stretches) each z towards (from) its prior's mean: for a normal prior
-        its standard deviation is multiplied by it. 0 gives the mean of the prior.
+        its standard deviation is multiplied by it. 0 gives the mean of the prior. Several are for the groups, top to
+        bottom.
+
+        Raises:
+            UsageError: if a number is out of its range, or there are not as many temperatures as groups.
+            ShapeError: if there are not as many labels as samples.
         """
         if num < 1:
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
         if y is not None and y.shape[0] != num:
             raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
-        bounded = [g.prior_support for g in self._groups() if g.prior_support != "real"]
-        if temperature != 1 and bounded:
-            raise UsageError(
-                f"the temperature cannot be {temperature}: draws would leave the {bounded[0]} values of this prior",
-                expected="1",
-            )
+        self._check_temperature(temperature)
         y = None if y is None else y.to(next(self.parameters()))
         with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, unscored(temperature), (1, num), scored=False)
@@ -356,6 +356,21 @@ class VAE(nn.Module):
         with inference(self), seeded(*_shown_keys(seed)):
             x, y, mask = self._here(x, y, mask)
             return _shown(self(Batch(x, y=y, mask=mask), 1, source).px, show)
+
+    def _check_temperature(self, temperature: float | Sequence[float]) -> None:
+        groups = self._groups()
+        each = list(temperature) if isinstance(temperature, Sequence) else [temperature] * len(groups)
+        if len(each) != len(groups):
+            raise UsageError(
+                f"{len(each)} temperatures were given for {len(groups)} latent group{'s' * (len(groups) > 1)}",
+                expected="one, or one for each group, top to bottom",
+            )
+        for support, value in zip((g.prior_support for g in groups), each, strict=True):
+            if value != 1 and support != "real":
+                raise UsageError(
+                    f"the temperature cannot be {value}: draws would leave the {support} values of this prior",
+                    expected="1",
+                )
 
     def _here(
         self, x: Tensor, y: Tensor | None, mask: Tensor | None = None

@@ -58,14 +58,34 @@ def tempered(temperature: float) -> Source:
     return source
 
 
-def unscored(temperature: float) -> Source:
-    """Draw z as `tempered` does and leave its density out: for samples that nobody asks the probability of."""
-    check_temperature(temperature)
+def unscored(temperature: float | Sequence[float]) -> Source:
+    """Draw z as `tempered` does and leave its density out: for samples that nobody asks the probability of.
+
+    Args:
+        temperature: one for all groups, or one for each, top to bottom.
+    """
+    one = None if isinstance(temperature, Sequence) else temperature
+    each = list(temperature) if isinstance(temperature, Sequence) else []
+    for value in [one] if one is not None else each:
+        check_temperature(value)
 
     def source(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
+        warm = each[i] if one is None else one
         z = p.sample(sample_shape(p, shape))
-        z = z if temperature == 1 else p.mean + temperature * (z - p.mean)
+        z = z if warm == 1 else p.mean + warm * (z - p.mean)
         return z, z.new_full(shape, math.nan), False
+
+    return source
+
+
+def upper(keep: int, above: Source, below: Source) -> Source:
+    """Take the top `keep` groups from one source and the groups below from another: partial resampling.
+
+    `upper(2, mode, unscored(1.0))` keeps what the two top groups say of x, and draws the rest anew.
+    """
+
+    def source(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
+        return (above if i < keep else below)(i, q, p, shape)
 
     return source
 

@@ -20,7 +20,7 @@ from .calibration import Calibration, calibrate
 from .gaps import Gaps, gaps, sensitivity
 from .importance import distortion_at_code, no_density_reason, score
 from .number import Number, mean_number, number_line, shares, stamped
-from .units import rate_per_dimension
+from .units import rate_per_dimension, rate_per_group
 
 COLLAPSED = 0.1  # nats: telling two codes apart takes log 2 = 0.69
 ACTIVE = 0.01  # variance of the posterior mean (Burda et al. 2016, arXiv 1509.00519, sec. 5.2)
@@ -82,6 +82,7 @@ class Diagnosis:
         distortion: -E log p(x|z) of held-out rows, in nats and in the units of the data.
         rate: KL(q(z|x) || p(z)) of all latents.
         shuffled: distortion with the z of another row less that with its own: 0 if the decoder ignores z.
+        rate_groups: KL of each latent group, top to bottom; empty for one group.
         rate_each: KL of each dimension of the top latent; empty if it does not split.
         spread_each: standard deviation of the posterior means over the rows, of each dimension.
         ratio_each: sigma / sd(mu) of each dimension, sigma the root of the mean variance of q: near 0, q is a point.
@@ -101,6 +102,7 @@ class Diagnosis:
     distortion: Number
     rate: Number
     shuffled: Number
+    rate_groups: tuple[float, ...]
     rate_each: tuple[float, ...]
     spread_each: tuple[float, ...]
     ratio_each: tuple[float, ...]
@@ -185,6 +187,7 @@ def doctor(
         "distortion": distortion,
         "rate": rate,
         "shuffled": sensitivity(model, held, seed=seed),
+        "rate_groups": look("rate of each group", lambda: _rate_groups(model, held, seed)) or (),
         "rate_each": look("rate of each dimension", lambda: tuple(rate_per_dimension(model, held).tolist())) or (),
         "spread_each": spread,
         "ratio_each": ratio,
@@ -240,6 +243,10 @@ def _first_numbers(model: VAE, rows: Dataset, seed: int) -> tuple[Number, Number
     return distortion, rate
 
 
+def _rate_groups(model: VAE, rows: Dataset, seed: int) -> tuple[float, ...]:
+    return tuple(rate_per_group(model, rows, seed=seed).tolist()) if len(model.groups) > 1 else ()
+
+
 def _spread(model: VAE, rows: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return sd(mu) and sigma / sd(mu) of each dimension of the top latent."""
     family = top_of(model).posterior_family
@@ -274,6 +281,9 @@ def _collapse(found: Diagnosis, model: VAE, commands: Commands) -> Finding | Non
     paid = "" if rate is None else f", and the rate is {rate:.2f} nats"
     numbers = f"decoded from the code of another row, a row costs {_with_se(cost)} nats more{paid}"
     if cost.value >= COLLAPSED and (rate is None or rate >= COLLAPSED):
+        unused = [str(i + 1) for i, rate in enumerate(found.rate_groups) if rate < COLLAPSED]
+        if unused:
+            return _unused(found, unused, numbers, commands)
         active = "" if found.active is None else f"; {found.active} of {len(found.spread_each)} dimensions are active"
         return Finding("collapse", "fine", f"z is used: {numbers}{active}")
     per = "" if top_of(model).posterior_family.factorised else " --objective.per group"
@@ -283,6 +293,17 @@ def _collapse(found: Diagnosis, model: VAE, commands: Commands) -> Finding | Non
         f"the posterior has collapsed, the decoder ignores z: {numbers}",
         "let each dimension use some nats for nothing, and weigh the rate by 1 beyond",
         f"{commands.train} --objective free_bits{per}",
+    )
+
+
+def _unused(found: Diagnosis, unused: list[str], numbers: str, commands: Commands) -> Finding:
+    which = f"level{'s' * (len(unused) > 1)} {', '.join(unused)} of {len(found.rate_groups)} (1 is the top)"
+    return Finding(
+        "collapse",
+        "wrong",
+        f"{which} carr{'y' if len(unused) > 1 else 'ies'} less than {COLLAPSED} nats: {numbers}",
+        "let each level use some nats for nothing, or take fewer levels",
+        f"{commands.train} --objective free_bits --objective.per group --objective.floor 0.5",
     )
 
 
@@ -376,6 +397,9 @@ def _with_se(number: Number) -> str:
 def _number_lines(found: Diagnosis) -> list[str]:
     lines = [f"{found.rows:,} {found.split} rows of {found.name}, seed {found.seed}", ""]
     lines += [number_line(name, getattr(found, name)) for name in ("distortion", "rate", "shuffled")]
+    if found.rate_groups:
+        each = ", ".join(f"{rate:.2f}" for rate in found.rate_groups)
+        lines.append(f"{'of each group':<13} {each}  (the rate, top to bottom)")
     a, g, m = found.aggregate, found.gaps, found.match
     if a is not None:
         full = (a.mutual_information.value or 0) > a.ceiling - 1

@@ -8,6 +8,7 @@ from ..core.distribution import Distribution
 from ..core.errors import Incompatible, NoDensity, UsageError
 from ..core.kl import kl_divergence
 from ..core.model import VAE, Group, inference
+from ..core.noise import Stream, seeded
 from ..data.dataset import Dataset
 from .likelihood import no_density_reason, shares
 
@@ -33,6 +34,33 @@ def mean_variance(model: VAE, data: Dataset) -> Float[Tensor, " D"]:
 def active_units(model: VAE, data: Dataset, *, threshold: float = 0.01) -> int:
     """Count the latent dimensions with Var_x(E[z_d|x]) > threshold (Burda et al. 2016, arXiv 1509.00519, sec. 5.2)."""
     return int((mean_variance(model, data) > threshold).sum())
+
+
+def rate_per_group(model: VAE, data: Dataset, *, seed: int = 0) -> Float[Tensor, " G"]:
+    """Return the mean over the data of KL(q(z_g|x, .) || p(z_g|.)) of each latent group, `[G]`, top to bottom, in nats.
+
+    One draw of the groups above for each row; they sum to the rate.
+
+    Args:
+        model: a trained model.
+        data: rows as the model wants them (`Dataset.matching`).
+        seed: decides the draws.
+
+    Raises:
+        UsageError: if there are no rows.
+        NoDensity: if the model has no density.
+    """
+    if not model.has_density:
+        raise NoDensity(no_density_reason(model), fix="use a variational recipe, such as `vae`")
+    if not len(data):
+        raise UsageError(f"{data.spec.name} has 0 {data.split} examples", expected="at least 1")
+    share, total = shares(data).split(ROWS), []
+    with inference(model):
+        for i, (part, batch) in enumerate(zip(share, data.to(model.device).blocks(ROWS), strict=True)):
+            with seeded(Stream.EVALUATION, seed, i, 0):
+                _, latents = model.visit(batch)
+            total.append(torch.stack([part @ latent.kl[0].double().cpu() for latent in latents]))
+    return torch.stack(total).sum(0)
 
 
 def rate_per_dimension(model: VAE, data: Dataset) -> Float[Tensor, " D"]:

@@ -137,12 +137,16 @@ def reconstruction_grid(
     seen: Float[Tensor, "N C H W"] | None = None,
     binarized: bool = False,
     support: Support = "unit",
+    at: str | None = None,
 ) -> Image.Image:
-    """Return rows of originals above their reconstructions, and above both what the encoder saw, if it is given."""
+    """Return rows of originals above their reconstructions, and above both what the encoder saw, if it is given.
+
+    `at` says in words which z was decoded, unless it is the mean of q.
+    """
     columns = min(columns, len(originals))
     what = "originals (pixels made 0/1)" if binarized else "originals"
     given = "x" if seen is None else "what is seen"
-    caption = f"{what} above their reconstructions: {WHAT[show]} at the mean of q(z|{given})"
+    caption = f"{what} above their reconstructions: {WHAT[show]} at {at or f'the mean of q(z|{given})'}"
     rows = (originals, reconstructions) if seen is None else (seen, originals, reconstructions)
     caption = caption if seen is None else f"what the encoder sees, {caption}"
     return grid(in_rows(rows, columns), columns=columns, caption=caption, support=support)

@@ -70,7 +70,7 @@ class Teller:
         if learner.shard:
             lines.append(f"weights, gradients and moments are divided among {learner.processes.size} processes")
         lines += self.rows.found
-        if latents >= spec.dims:
+        if latents >= spec.dims and len(learner.model.groups) == 1:  # the levels of a ladder share what they carry
             lines.append(
                 f"warning: {latents} latent dimensions for {spec.dims} values: nothing has to be summarised "
                 "(choose a smaller --latent-dim)"
