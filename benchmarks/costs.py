@@ -55,7 +55,7 @@ def resized(data: lb.Data, size: int) -> lb.Data:
         return F.interpolate(rows.x.float(), (size, size), mode="bilinear").round().byte().numpy()
 
     some = taken(data, 1280)
-    return lb.from_arrays(scaled(some.train), test=scaled(some.test), valid_fraction=0.1, name=f"mnist-{size}")
+    return lb.from_arrays(scaled(some.train), test=(scaled(some.test), None), valid_fraction=0.1, name=f"mnist-{size}")
 
 
 COSTS = {

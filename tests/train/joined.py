@@ -156,6 +156,18 @@ def noise(processes):
     return [len(both), len(set(both))]
 
 
+def pieces(processes):
+    """Return the rows of a piece in each process, before and after they cut alike, if only the second was cut."""
+    of = data()
+    made = Loop(recipe(of), of, 0, CPU, processes=processes).learner
+    made.cut_alike()
+    whole = every(made.pieces.rows)
+    made.cut_into(None if processes.first else 3)
+    before = every(made.pieces.rows)
+    made.cut_alike()
+    return [whole, before, every(made.pieces.rows)]
+
+
 def refused(processes):
     """Return what is said of an objective that couples the batch."""
     of = data()
@@ -187,6 +199,7 @@ def main():
         "validated": validated(processes),
         "counted": counted(processes),
         "noise": noise(processes),
+        "pieces": pieces(processes),
         "refused": refused(processes),
         "trained": trained(folder),
     }

@@ -78,6 +78,10 @@ def test_each_step_has_noise_of_its_own_in_each_process(found):
     assert found["noise"] == [10, 10]
 
 
+def test_a_checkpoint_is_of_processes_that_cut_their_batches_alike(found):
+    assert found["pieces"] == [[None, None], [None, 3], [3, 3]]
+
+
 def test_objectives_that_couple_the_batch_are_refused(found):
     assert re.search(r"MMD compares .* not divided among processes", found["refused"])
 

@@ -40,7 +40,7 @@ def command(words: list[str]) -> int:
     path = target(options.out, opened.folder / "samples" / name, opened.spec)
     sheet = path.suffix.lower() == ".png"
     rows = opened.rows.take(_number(options.num, len(opened.rows), sheet=sheet))
-    kept = None if options.keep is None else f"the means of the top {options.keep} levels, and draws of those below"
+    kept = None if options.keep is None else f"the means of the top {_levels(options.keep)}, and draws of those below"
     reconstruct(opened.model, rows, path, opened.spec, show, options.seed, source, kept)
     return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), show=show)
 
@@ -60,6 +60,10 @@ def _kept(model: VAE, keep: int | None) -> Source:
             expected=f"0 to {count}",
         )
     return upper(keep, mode, unscored(1.0))
+
+
+def _levels(count: int) -> str:
+    return "level" if count == 1 else f"{count} levels"
 
 
 def _number(asked: int | None, rows: int, *, sheet: bool) -> int:

@@ -83,21 +83,32 @@ def ladder_vae(
         activation: activation of the hidden layers.
     """
     families = [Normal((d,)) for d in _several(latent_dims)]
-    feature = Delta((hidden,))
-    up = [mlp_encoder(spec, feature, (hidden,), activation)]
-    up += [MLP((hidden,), (hidden,), (hidden,), activation) for _ in families[2:]]
-    up.append(MLP((hidden,), families[0].params, (hidden,), activation))
-    groups: list[Group] = [Flat(families[0], StandardNormal(families[0].event_shape))]
-    for above, family in pairwise(families):
-        p = Conditional(MLP(above.event_shape, family.params, (hidden,), activation), family)
-        looks = MLP((hidden,), family.params, (hidden,), activation)
-        groups.append(Level(p, family, PrecisionWeighted(), looks))
+    top, *others = families
+    below = [_of_vectors(a, b, hidden, activation) for a, b in pairwise(families)]
     likelihood = default_likelihood(spec)
     network = MLP(families[-1].event_shape, likelihood.params, (hidden, hidden), activation)
-    encoder = Encoder(up, uses=tuple(range(len(up)))[::-1])
-    objective = _guarded(spec, free_nats, warm_up_steps)
-    settled = spec.settle(likelihood.support)
-    return Recipe(settled, encoder, tuple(groups), Conditional(network, likelihood), objective, TRAINING)
+    return Recipe(
+        spec.settle(likelihood.support),
+        _upwards(spec, top, len(others), hidden, activation),
+        (Flat(top, StandardNormal(top.event_shape)), *below),
+        Conditional(network, likelihood),
+        _guarded(spec, free_nats, warm_up_steps),
+        TRAINING,
+    )
+
+
+def _of_vectors(above: Normal, family: Normal, hidden: int, activation: Activation) -> Level:
+    """Return a level of vectors below another: both its normals from one hidden layer, weighed by their precisions."""
+    p = Conditional(MLP(above.event_shape, family.params, (hidden,), activation), family)
+    return Level(p, family, PrecisionWeighted(), MLP((hidden,), family.params, (hidden,), activation))
+
+
+def _upwards(spec: DataSpec, top: Normal, levels: int, hidden: int, activation: Activation) -> Encoder:
+    """Return the way up: a vector for each of so many levels, and then the top's parameters."""
+    first = mlp_encoder(spec, Delta((hidden,)), (hidden,), activation)
+    more = [MLP((hidden,), (hidden,), (hidden,), activation) for _ in range(levels - 1)]
+    up = [first, *more, MLP((hidden,), top.params, (hidden,), activation)]
+    return Encoder(up, uses=tuple(range(len(up)))[::-1])
 
 
 @recipe

@@ -18,13 +18,14 @@ from ..core.objective import Objective, Outcome
 from ..core.recipe import Recipe
 from ..core.types import Batch
 from ..data.dataset import Dataset
-from .plan import Pass, Plan, low_precision, small_as_zero
+from .plan import Pass, Plan, has_products, low_precision, small_as_zero
 from .processes import Processes
 from .update import Cast, Guard, Pieces, make_optimizers, set_lr, update
 
 if TYPE_CHECKING:
     from .sharding import Sharded
 
+_WHOLE = 1 << 40  # rows: of a piece that is a whole batch
 Whole: TypeAlias = tuple[VAE, Objective, Mapping[str, Optimizer], dict[str, Tensor]]
 """Model, objective, optimisers and best weights, none of them divided."""
 
@@ -80,6 +81,8 @@ class Learner:
         self.cast = Cast.of(objective, model)
         self.optimizers: Mapping[str, Optimizer] = make_optimizers(self.cast.players, training)
         self.guard = Guard(device)
+        half = partial(low_precision, device, products=has_products(model, objective))
+        self.precision = half if plan.precision == "bf16" else nullcontext
         self.compute = Pass(plan.kernels, self._rows_of_a_pass())
         if shard:
             model.cpu()
@@ -123,8 +126,7 @@ class Learner:
 
     def _moved(self, batch: Batch, step: Tensor, counting: int, total: int) -> Outcome:
         training, before = self.recipe.training, self.pieces.rows
-        precision = partial(low_precision, self.device) if self.plan.precision == "bf16" else nullcontext
-        how = training.clip, precision, training.skip_above
+        how = training.clip, self.precision, training.skip_above
         if self.sharded is not None:
             return self.sharded.update(batch, step, self.guard, (counting, total), before, *how)
         given = self.objective, self.model, self.optimizers, batch, step, self.guard, *how
@@ -148,6 +150,12 @@ class Learner:
         """Pass batches in pieces of so many rows from now on; None passes them whole."""
         self.pieces.rows = rows
         self.compute.rows = self._rows_of_a_pass()
+
+    def cut_alike(self) -> None:
+        """Pass batches in the smallest pieces of any process, so that one number tells how all go on."""
+        finest = -self.processes.agree(-(self.pieces.rows or _WHOLE))[0]
+        if finest < _WHOLE:
+            self.cut_into(finest)
 
     def _rows_of_a_pass(self) -> int:
         """Return the usual number of rows of a pass through the model in this process."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import UsageError, memory_is_full
 from ..core.model import VAE, Stateful
@@ -68,7 +68,7 @@ def choose(
 
     In long trainings (10^13 operations or more), networks compute in bfloat16 where the processor has instructions for
     it, the data are zeros and ones, and nothing but encoder and decoder has weights; with 5,000 steps or more, a pass
-    is compiled where it can be.
+    is compiled where it can be. Convolutions in bfloat16 on a processor are not: as matrix products they gain more.
 
     Args:
         model: on the device it is trained on.
@@ -83,7 +83,9 @@ def choose(
     if precision == "auto":
         precision = "bf16" if long and _suits_bf16(model) else "float32"
     if kernels == "auto":
-        kernels = "compiled" if long and steps >= MANY and can_compile(model, objective) else "eager"
+        products = precision == "bf16" and has_products(model, objective)
+        compiles = long and steps >= MANY and not products and can_compile(model, objective)
+        kernels = "compiled" if compiles else "eager"
     return Plan(precision, kernels, torch.get_num_threads())
 
 
@@ -111,11 +113,19 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
+def has_products(model: VAE, objective: Objective) -> bool:
+    """Tell whether there are convolutions which, in bfloat16, are matrix products: those on a processor."""
+    modules = (*model.modules(), *objective.modules())
+    return model.device.type == "cpu" and any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in modules)
+
+
 @contextmanager
-def low_precision(device: torch.device) -> Iterator[None]:
-    """Compute networks in bfloat16 inside; on a processor, convolutions as the matrix products that gain from it."""
-    convolutions = ConvolutionsAsProducts() if device.type == "cpu" else nullcontext()
-    with convolutions, torch.autocast(device.type, torch.bfloat16):
+def low_precision(device: torch.device, *, products: bool) -> Iterator[None]:
+    """Compute networks in bfloat16 inside; where asked for, convolutions as the matrix products that gain from it.
+
+    The mode that replaces convolutions looks at each call of torch, and cannot be compiled: it is for models with some.
+    """
+    with ConvolutionsAsProducts() if products else nullcontext(), torch.autocast(device.type, torch.bfloat16):
         yield
 
 
