@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from .stored import BLOCK_BYTES, even_bounds
 from .stored_arrays import check_size, size_of
+from .stored_tables import OneFile
 
 
 @dataclass(frozen=True)
-class ArrayBlocks:
+class ArrayBlocks(OneFile):
     """The rows of a mapped array of numbers `[N, D]` as blocks of a table with the columns x0, x1, ...
 
     Args:
@@ -23,21 +24,6 @@ class ArrayBlocks:
 
     array: np.ndarray
     file: Path
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.file,)
-
-    @property
-    def called(self) -> str:
-        """Its name."""
-        return self.file.name
-
-    @property
-    def where(self) -> str:
-        """Its path."""
-        return str(self.file)
 
     @property
     def names(self) -> list[str]:

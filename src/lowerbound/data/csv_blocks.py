@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from ..core.errors import DataError
+from .stored_tables import OneFile
 from .table_files import MAX_LINE_BYTES, check_names, csv_error, csv_start, refuse_bytes, stamp_of
 
 CSV_BYTES = 4 << 20  # of text that is parsed together
@@ -19,7 +20,7 @@ _TYPES = ("null", "int64", "bool", "date32[day]", "time32[s]", "timestamp[s]", "
 
 
 @dataclass(frozen=True)
-class CsvBlocks:
+class CsvBlocks(OneFile):
     """Blocks of whole lines of a CSV file.
 
     Args:
@@ -41,21 +42,6 @@ class CsvBlocks:
     bounds: np.ndarray
     schema: pa.Schema
     leave: tuple[str, ...] = ()
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.file,)
-
-    @property
-    def called(self) -> str:
-        """Its name."""
-        return self.file.name
-
-    @property
-    def where(self) -> str:
-        """Its path."""
-        return str(self.file)
 
     @property
     def names(self) -> list[str]:

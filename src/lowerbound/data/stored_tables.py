@@ -57,6 +57,27 @@ class TableBlocks(Protocol):
         ...
 
 
+class OneFile:
+    """What tables that lie in one file say of where they lie."""
+
+    file: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.file,)
+
+    @property
+    def called(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    @property
+    def where(self) -> str:
+        """Its path."""
+        return str(self.file)
+
+
 class TableRows(Source):
     """Rows of a table in model units, or the mask of their cells; both read the same blocks.
 
