@@ -222,6 +222,13 @@ def test_a_device_that_is_not_there_leaves_the_report_alone(tmp_path):
     assert (tmp_path / "r" / "report.html").read_bytes() == before
 
 
+def test_what_a_command_measured_keeps_its_lines_and_columns(tmp_path):
+    run = tmp_path / "r"
+    (run / "eval").mkdir(parents=True)
+    (run / "eval" / "doctor.json").write_text(json.dumps({"text": "dimension   rate\n        1   <b>\n"}))
+    assert "<pre>dimension   rate\n        1   &lt;b&gt;</pre>" in page(read_run(run), NOTHING, beside=run)
+
+
 def test_numbers_of_earlier_weights_are_called_so(tmp_path):
     import os
     import time

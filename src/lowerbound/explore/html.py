@@ -126,6 +126,11 @@ def text(value: object) -> str:
     return escape(clean(" ".join(str(value).split())))
 
 
+def lines(value: object) -> str:
+    """Return lines of text as HTML that keeps them and their columns, for a <pre>."""
+    return "\n".join(escape(clean(line.rstrip())) for line in str(value).splitlines())
+
+
 def linked(html: str) -> str:
     """Make arXiv numbers in escaped text links."""
     return re.sub(r"arXiv:? ?(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', html)

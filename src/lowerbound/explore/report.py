@@ -236,7 +236,7 @@ def _evaluation(name: str, held: dict[str, Any], *, earlier: bool) -> str:
     facts = {key: value for key, value in held.items() if not isinstance(value, dict | list)}
     head = f"<h3>{html.text(name)}{' (of earlier weights: evaluate again)' if earlier else ''}</h3>"
     if isinstance(held.get("text"), str):
-        return head + f"<pre>{html.text(held['text'])}</pre>"
+        return head + f"<pre>{html.lines(held['text'])}</pre>"
     if not found:
         return head + html.words("This file holds no numbers of the usual form.") + html.pairs(facts)
     rows = [_number_row(key, value) for key, value in found.items()]

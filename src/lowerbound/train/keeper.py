@@ -63,7 +63,7 @@ class Keeper:
         try:
             self.folder.describe(self.recipe, rows.train.spec, rows.about, self._machine())
             if fine_tuned:
-                self._save(log)
+                self.save_alone(log)
             self.status("running")
         except (OSError, OutOfResource):
             self.folder.discard()
@@ -95,9 +95,10 @@ class Keeper:
     def save(self, log: Listeners) -> None:
         """Save the state of training, and the best weights so far as the model; all processes must call this."""
         self.learner.cut_alike()
-        self._save(log)
+        self.save_alone(log)
 
-    def _save(self, log: Listeners) -> None:
+    def save_alone(self, log: Listeners) -> None:
+        """Save without asking the other processes, none of which may be where this one is: between epochs only."""
         learner, progress = self.learner, self.progress
         totals = progress.totals.of_all(learner.processes) if progress.inside else progress.totals
         self.saved_at = progress.passed()

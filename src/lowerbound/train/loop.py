@@ -181,7 +181,7 @@ class Loop:
             self.watching(self.learner.kept, self.progress.epoch)
         except Exception:
             with suppress(OSError):
-                self.keeper.save(self.log)
+                self.keeper.save_alone(self.log)  # only the first process looks, so only it can fail here
             raise
 
     def _epoch(self, stop: Stop) -> dict[str, float]:
