@@ -25,7 +25,12 @@ from lowerbound.train.update import Pieces
 
 HERE = Path(__file__).parent
 PATHS = (HERE, HERE.parent, Path(lowerbound.__file__).parent.parent)
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, PATHS))}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONFAULTHANDLER": "1",  # one that aborts says where
+    "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
+}
 TRAIN = "train vae --data digits --latent-dim 3 --hidden 24 --batch-size 64 --seed 4 --no-report --device cpu"
 
 
@@ -132,10 +137,11 @@ class Command:
 def test_a_killed_process_ends_in_a_resumed_run_with_the_same_weights(folder, tmp_path):
     options = "--epochs 3 --devices 2 --max-restarts 1 --save-every 3steps --out run"
     command = Command(f"{TRAIN} {options}", tmp_path)
-    command.strike(tmp_path / "run", signal.SIGKILL)
+    command.strike(tmp_path / "run", signal.SIGABRT)
     code, said = command.ended()
     assert code == 0, said
-    assert "process 1 was ended by SIGKILL" in said
+    assert "process 1 was ended by SIGABRT" in said
+    assert re.search(r"^process 1: .*\bextension\b", said, re.M | re.I)  # the end of what it said as it was aborted
     assert "going on after step" in said
     assert digest(tmp_path / "run") == digest(folder / "run")
     assert json.loads((tmp_path / "run" / "env.json").read_text())["processes"] == 2

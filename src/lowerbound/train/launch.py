@@ -54,7 +54,7 @@ def launch(
         with tempfile.TemporaryDirectory(prefix="lowerbound-") as logs, _threads_of_each(devices):
             code, ended = _run(now, devices, Path(logs))
             for failure in ended:
-                _show(failure, say)
+                _show(failure, Path(logs), say)
         if code != ProcessLost.exit_code or not left or (now := again()) is None:
             return code
         say(f"all processes are started again, {left - 1} more times at most")
@@ -96,13 +96,12 @@ def _judged(failures: Sequence[ProcessFailure]) -> int:
     return first if first in signals else ProcessLost.exit_code
 
 
-def _show(failure: ProcessFailure, say: Callable[[str], None]) -> None:
+def _show(failure: ProcessFailure, logs: Path, say: Callable[[str], None]) -> None:
     """Say how a process ended; what it said itself, where that was not shown yet."""
     if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
         name = signal.Signals(-failure.exitcode).name
         say(f"process {failure.local_rank} was ended by {name}")
-    said = Path(failure.error_file).parent / "stderr.log"
-    if said.is_file():
+    for said in logs.glob(f"**/{failure.local_rank}/stderr.log"):
         for line in said.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:]:
             say(f"process {failure.local_rank}: {line}")
 
