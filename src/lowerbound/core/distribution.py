@@ -10,10 +10,10 @@ from torch.distributions import Distribution as TorchDistribution
 
 Sizes: TypeAlias = Size | list[int] | tuple[int, ...]
 Support: TypeAlias = Literal[
-    "binary", "levels", "inner", "unit", "count", "positive", "real", "sphere", "onehot", "simplex", "mixed"
+    "binary", "levels", "inner", "unit", "count", "positive", "real", "sphere", "onehot", "simplex", "codes", "mixed"
 ]
 """Where values lie: {0, 1}; evenly spaced levels 0, 1/n, ..., 1; (0, 1); [0, 1]; 0, 1, 2, ...; (0, inf); R; the unit
-sphere; one-hot vectors; the open simplex; columns of several kinds."""
+sphere; one-hot vectors; the open simplex; the vectors of a code book; columns of several kinds."""
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "binary": ("binary",),
@@ -26,6 +26,7 @@ _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "sphere": ("sphere",),
     "onehot": ("onehot",),
     "simplex": ("simplex",),
+    "codes": ("codes",),
     "mixed": ("mixed",),
 }
 
@@ -49,6 +50,7 @@ class Distribution(TorchDistribution):
     arg_constraints = MappingProxyType({})  # pyright: ignore  (none: `Family.support` is what is checked)
     has_density = True
     normal = False  # True if it is a normal of independent dimensions, which mean and variance say all about
+    penalty: Tensor | None = None  # what training adds to the loss for this distribution, `[*batch_shape]`
     filler = 0.0  # a value inside the support, put into masked cells before they are scored
 
     def __init__(self, batch_shape: Size, event_shape: Size) -> None:

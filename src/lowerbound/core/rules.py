@@ -159,6 +159,17 @@ def _support_of_latents(model: VAE, objective: Objective, spec: DataSpec) -> str
     return None
 
 
+def _codes(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    families = [g.posterior_family for g in _groups(model) if g.posterior_family.support == "codes"]
+    if not families:
+        return None
+    samples, beta = getattr(objective, "num_samples", 1), getattr(objective, "beta", 1.0)
+    if objective.commits and samples == 1 and beta == 1.0:
+        return None
+    how = f" of {samples} samples" if samples != 1 else "" if beta == 1.0 else " whose beta is not 1"
+    return f"a {type(families[0]).__name__} posterior cannot be used with {type(objective).__name__}{how}"
+
+
 def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     if spec.classes or not (model.conditional or objective.needs_labels):
         return None
@@ -293,6 +304,13 @@ RULES: tuple[Rule, ...] = (
         "it does not read which cells are missing, and would take them for the columns' means",
         "use a recipe whose encoder does, such as `vae`, or fill the cells",
         _missing_cells,
+    ),
+    Rule(
+        "codes x objective",
+        "a code is the nearest one and no draw, so samples are all the same and the rate moves no encoder: what does "
+        "is the cost of rounding, which only the ELBO at beta = 1 adds to its loss",
+        "use the objective ELBO with one sample",
+        _codes,
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )

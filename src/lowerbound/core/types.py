@@ -135,6 +135,11 @@ class Trace:
         """Log of the expectation of exp(value) over the samples, by their shares."""
         return torch.logsumexp(self.log_share + value, 0)
 
+    def penalty(self) -> Float[Tensor, " B"] | None:
+        """What posteriors cost in training beside the rate (a quantiser's commitment); None if nothing."""
+        costs = [latent.q.penalty for latent in self.latents if latent.q is not None and latent.q.penalty is not None]
+        return sum(self.mean(cost.expand(self.log_px.shape)) for cost in costs) if costs else None  # pyright: ignore
+
     def terms(self) -> dict[str, Tensor]:
         """The terms every objective reports, `[B]` in nats: distortion -E log p(x|z), rate KL(q||p), elbo."""
         distortion, rate = -self.mean(self.log_px), self.mean(self.kl)

@@ -5,7 +5,7 @@ from .conv import ConvDecoder, ConvEncoder
 from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
-from .resnet import ResNet
+from .resnet import ResNet, ResNetDecoder
 from .spectral import SpectralNorm
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "GatedMLP",
     "LogCounts",
     "ResNet",
+    "ResNetDecoder",
     "SpectralNorm",
 ]

@@ -37,6 +37,13 @@ def _image(shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
     return prod(lead), height, width
 
 
+def of_size(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images with the last row and column repeated or cut: an odd size lost one when it was halved."""
+    missing = (size[0] - images.shape[-2], size[1] - images.shape[-1])
+    whole = nn.functional.pad(images, (0, max(missing[1], 0), 0, max(missing[0], 0)), mode="replicate")
+    return whole[..., : size[0], : size[1]]
+
+
 @recorded
 class ConvEncoder(Network):
     """Strided convolutions, each halving the image, then one linear layer.
@@ -154,8 +161,5 @@ class ConvDecoder(Network):
             flat = torch.cat([flat, y], 1)
         h = self.inner(flat).unflatten(1, self.start)
         for conv, activation, size in zip(self.convs, self.activations, self.sizes[1:], strict=True):
-            h = conv(activation(h))
-            missing = (size[0] - h.shape[-2], size[1] - h.shape[-1])  # an odd size lost a row or column when halved
-            h = nn.functional.pad(h, (0, max(missing[1], 0), 0, max(missing[0], 0)), mode="replicate")
-            h = h[..., : size[0], : size[1]]
+            h = of_size(conv(activation(h)), size)
         return h.reshape(-1, *self.out_shape) + self.bias

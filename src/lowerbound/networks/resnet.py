@@ -2,13 +2,14 @@
 
 from math import prod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import ShapeError
 from ..core.model import Network
 from ..core.record import recorded
-from .conv import KERNEL, PADDING, STRIDE
+from .conv import KERNEL, PADDING, STRIDE, of_size, pyramid
 from .mlp import Activation, activation_layers, check_sizes, he_initialised
 
 _SMALL = 0.1  # of the usual weights: with it a branch begins as a correction, and an output near its bias
@@ -31,7 +32,6 @@ class ResNet(Network):
     Raises:
         ShapeError: if input or output are no images.
 
-    >>> import torch
     >>> ResNet((3, 7, 5), (2, 4, 14, 11), channels=8)(torch.zeros(6, 3, 7, 5)).shape
     torch.Size([6, 2, 4, 14, 11])
     """
@@ -78,6 +78,74 @@ class ResNet(Network):
         for block in self.blocks:
             h = block(h)
         return self.out(h).unflatten(1, self.out_shape[:-2]) + self.bias
+
+
+@recorded
+class ResNetDecoder(Network):
+    """Residual blocks on a small image, then transposed convolutions that double it up to the exact output size.
+
+    It costs a fraction of a `ResNet` that enlarges, whose blocks work on the large image.
+
+    Args:
+        in_shape: (channels, height, width).
+        out_shape: (..., height, width); leading axes are channels.
+        channels: inside.
+        blocks: number of residual blocks.
+        activation: before each convolution.
+
+    Raises:
+        ShapeError: if the output halved some number of times is not of the input's size.
+
+    >>> ResNetDecoder((5, 3, 2), (2, 1, 14, 11), channels=8)(torch.zeros(6, 5, 3, 2)).shape
+    torch.Size([6, 2, 1, 14, 11])
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        channels: int = 32,
+        blocks: int = 1,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        check_sizes("channels and blocks", (channels, blocks))
+        check_sizes("network sizes", (*in_shape, *out_shape))
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        small, sizes = tuple(in_shape[-2:]), pyramid(out_shape[-2], out_shape[-1], max(out_shape[-2:]).bit_length())
+        if small not in sizes or len(in_shape) != 3 or len(out_shape) < 3:
+            raise ShapeError(
+                f"a ResNetDecoder from {self.in_shape} to {self.out_shape}",
+                expected="images, the second some number of times twice as large as the first",
+                fix="use a ResNet",
+            )
+        self.sizes = sizes[: sizes.index(small)][::-1]
+        self.enter = nn.Conv2d(in_shape[0], channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(_Block(channels, activation) for _ in range(blocks)))
+        self.activations = nn.ModuleList(activation_layers(activation, max(1, len(self.sizes))))
+        last = prod(out_shape[:-2])
+        widths = [*[channels] * max(0, len(self.sizes) - 1), last]
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(channels, width, KERNEL, STRIDE, PADDING, bias=i + 1 < len(widths))
+            for i, width in enumerate(widths)
+        )
+        if not self.sizes:
+            self.convs = nn.ModuleList([nn.Conv2d(channels, last, 3, padding=1, bias=False)])
+        self.bias = nn.Parameter(torch.zeros(self.out_shape))  # for each value: borders differ from centres
+
+    def start_at(self, bias: Tensor) -> None:
+        """Set the output bias to `bias` `[*out_shape]`."""
+        self.bias.copy_(bias)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Map images `[N, *in_shape]` to `[N, *out_shape]`."""
+        self.check(x, y)
+        h = self.blocks(self.enter(x))
+        for conv, activation, size in zip(
+            self.convs, self.activations, self.sizes or [self.in_shape[-2:]], strict=True
+        ):
+            h = of_size(conv(activation(h)), (size[0], size[1]))
+        return h.unflatten(1, self.out_shape[:-2]) + self.bias
 
 
 class _Block(nn.Module):

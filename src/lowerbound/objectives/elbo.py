@@ -29,6 +29,8 @@ class ELBO(Objective):
     5
     """
 
+    commits = True
+
     def __init__(self, num_samples: int = 1, beta: float | Schedule = 1.0) -> None:
         super().__init__()
         if not isinstance(num_samples, int) or num_samples < 1:
@@ -39,8 +41,11 @@ class ELBO(Objective):
         self.num_samples, self.beta = num_samples, beta
 
     def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
-        """Return the loss distortion + beta * rate, averaged over the batch."""
+        """Return the loss distortion + beta * rate, and what posteriors cost beside, averaged over the batch."""
         trace = model(batch, self.num_samples)
         terms = trace.terms()
-        loss = batch.mean(terms["distortion"] + at(self.beta, step) * terms["rate"])
-        return Outcome({"model": loss}, terms, trace)
+        loss = terms["distortion"] + at(self.beta, step) * terms["rate"]
+        penalty = trace.penalty()
+        if penalty is not None:
+            terms["penalty"], loss = penalty, loss + penalty
+        return Outcome({"model": batch.mean(loss)}, terms, trace)

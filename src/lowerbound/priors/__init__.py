@@ -1,5 +1,6 @@
 """Priors p(z) or p(z|y)."""
 
+from .codes import UniformCodes
 from .discrete import RelaxedUniform, UniformOneHot
 from .exemplar import ExemplarPrior
 from .flow import FlowPrior
@@ -12,5 +13,6 @@ from .vamp import VampPrior
 
 __all__ = [
     "ConditionalPrior", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform", "LearnedNormal",
-    "MixtureOfNormals", "RelaxedUniform", "StandardNormal", "TwoStage", "UniformOneHot", "VampPrior",
+    "MixtureOfNormals", "RelaxedUniform", "StandardNormal", "TwoStage", "UniformCodes", "UniformOneHot",
+    "VampPrior",
 ]  # fmt: skip

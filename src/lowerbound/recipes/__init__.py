@@ -6,6 +6,7 @@ from ..core.errors import UsageError
 from ..core.recipe import RECIPES, RecipeFunction
 from .basic import ae, beta_vae, vae, vae_no_kl, vae_simple_reg
 from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, stl
+from .codes import fsq_vae, lfq_vae, rvq_vae, vq_vae, vq_vae2
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
 from .ladders import ladder_vae, two_layer_vae, vdvae
@@ -48,6 +49,7 @@ __all__ = [
     "factor_vae",
     "flow_prior_vae",
     "free_bits_vae",
+    "fsq_vae",
     "gated_flow_vae",
     "gaussian_vae",
     "geco_vae",
@@ -63,6 +65,7 @@ __all__ = [
     "ladder_vae",
     "lagging_vae",
     "latent_flow_matching",
+    "lfq_vae",
     "linear_vae",
     "m2",
     "miwae",
@@ -72,6 +75,7 @@ __all__ = [
     "piwae",
     "rae",
     "renyi_vae",
+    "rvq_vae",
     "sigma_vae",
     "ssim_vae",
     "stl",
@@ -86,6 +90,8 @@ __all__ = [
     "vae_simple_reg",
     "vamp",
     "vdvae",
+    "vq_vae",
+    "vq_vae2",
     "wae",
     "workshop_vae_2025",
 ]  # fmt: skip
