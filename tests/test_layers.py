@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "groups": {"core", "groups"},
     "flows": {"core", "flows"},
     "posteriors": {"core", "families", "flows", "posteriors"},
-    "priors": {"core", "families", "flows", "priors"},
+    "priors": {"core", "families", "flows", "networks", "priors"},
 }
 TORCH_ONLY = ("core", "families", "networks", "objectives", "groups", "priors", "posteriors")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}

@@ -118,7 +118,7 @@ def made_priors(parts: list[Chosen], model: VAE, spec: DataSpec) -> list[Any]:
     """Return the priors for the codes of a model."""
     top: Any = next(iter(model.groups))
     with seeded(Stream.WEIGHTS, 0):
-        return [made_part("prior", part, spec, tuple(top.posterior_family.event_shape)) for part in parts]
+        return [made_part("prior", part, spec, top.posterior_family) for part in parts]
 
 
 def compared(model: VAE, fitted: VAE, data: Data, seed: int) -> Comparison:

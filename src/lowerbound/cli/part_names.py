@@ -6,6 +6,7 @@ from typing import Any
 from .. import families, objectives, posteriors, priors
 from ..core.model import Conditional
 from ..networks import MLP
+from ..posteriors.quantizers import Book
 
 
 def conditional(event_shape: tuple[int, ...], num_classes: int, *, hidden: tuple[int, ...] = ()) -> Any:
@@ -44,6 +45,48 @@ def relaxed_categorical(
     return families.RelaxedCategorical((*event_shape, categories), temperature)
 
 
+def _places(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return where codes lie in place of a z of this shape; one stage of codes has an axis that z has not."""
+    return event_shape[1:] if len(event_shape) > 1 and event_shape[0] == 1 else event_shape
+
+
+def vector_quantizer(
+    event_shape: tuple[int, ...], *, dim: int = 16, codes: int = 128, stages: int = 1, book: Book = "ema"
+) -> posteriors.VectorQuantizer:
+    """The nearest of several learned vectors at each place (van den Oord et al. 2017, arXiv 1711.00937, eq. 1 to 3).
+
+    Args:
+        event_shape: the recipe's shape of z, one place for each of its values.
+        dim: length of a vector.
+        codes: number of vectors.
+        stages: number of codes at each place, each rounding what those before it left.
+        book: "ema" (running means) or "gradient".
+    """
+    return posteriors.VectorQuantizer(_places(event_shape), dim, codes, stages, book=book)
+
+
+def finite_scalar(
+    event_shape: tuple[int, ...], *, levels: tuple[int, ...] = (5, 5, 5)
+) -> posteriors.FiniteScalarQuantizer:
+    """A vector of numbers rounded to a few levels at each place (Mentzer et al. 2024, arXiv 2309.15505, sec. 3).
+
+    Args:
+        event_shape: the recipe's shape of z, one place for each of its values.
+        levels: number of levels of each number.
+    """
+    return posteriors.FiniteScalarQuantizer(_places(event_shape), levels)
+
+
+def lookup_free(event_shape: tuple[int, ...], *, dim: int = 7) -> posteriors.LookupFreeQuantizer:
+    """A vector of signs at each place (Yu et al. 2024, arXiv 2310.05737, eq. 5 and 6).
+
+    Args:
+        event_shape: the recipe's shape of z, one place for each of its values.
+        dim: number of signs.
+    """
+    return posteriors.LookupFreeQuantizer(_places(event_shape), dim)
+
+
 NAMES: dict[str, dict[str, Callable[..., Any]]] = {
     "likelihood": {
         "bernoulli": families.Bernoulli,
@@ -72,10 +115,12 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
     "posterior": {
         "beta": families.Beta,
         "delta": families.Delta,
+        "finite_scalar": finite_scalar,
         "full_normal": families.FullNormal,
         "iaf": posteriors.IAF,
         "laplace": families.Laplace,
         "low_rank_normal": families.LowRankNormal,
+        "lookup_free": lookup_free,
         "maf": posteriors.MAF,
         "normal": families.Normal,
         "one_hot": one_hot,
@@ -85,6 +130,7 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "relaxed_categorical": relaxed_categorical,
         "spline": posteriors.SplineFlow,
         "student_t": families.StudentT,
+        "vector_quantizer": vector_quantizer,
         "von_mises_fisher": families.VonMisesFisher,
     },
     "prior": {
@@ -95,9 +141,12 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "hyperspherical_uniform": priors.HypersphericalUniform,
         "learned_normal": priors.LearnedNormal,
         "mixture": priors.MixtureOfNormals,
+        "pixel_cnn": priors.PixelCNNPrior,
         "relaxed_uniform": priors.RelaxedUniform,
         "standard_normal": priors.StandardNormal,
+        "transformer": priors.TransformerPrior,
         "two_stage": priors.TwoStage,
+        "uniform_codes": priors.UniformCodes,
         "uniform_one_hot": priors.UniformOneHot,
         "vamp": priors.VampPrior,
     },

@@ -22,7 +22,7 @@ from .part_names import NAMES
 
 Kind: TypeAlias = Literal["likelihood", "posterior", "prior", "objective"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-BOUND = ("event_shape", "latent_shape", "in_shape", "num_classes", "values", "masked")
+BOUND = ("event_shape", "latent_shape", "in_shape", "num_classes", "classes", "values", "masked")
 """Arguments of parts that follow from the data and the recipe, and are no options."""
 
 
@@ -97,13 +97,13 @@ def with_parts(recipe: Recipe, spec: DataSpec, parts: Mapping[Kind, Chosen]) -> 
     if not parts:
         return recipe
     made: dict[str, Any] = {}
-    latent = tuple(recipe.groups[-1].posterior_family.event_shape)
+    family = recipe.groups[-1].posterior_family
     with seeded(Stream.WEIGHTS, 0):
         for kind in ("likelihood", "posterior", "prior", "objective"):
             if kind in parts:
-                made[kind] = made_part(kind, parts[kind], spec, latent)
+                made[kind] = made_part(kind, parts[kind], spec, family)
             if kind == "posterior" and isinstance(made.get("posterior"), Family):
-                latent = tuple(made["posterior"].event_shape)
+                family = made["posterior"]
     whole = composed(recipe, **made, spec=spec)
     return whole.replace(options={**recipe.options, **as_options(parts)})
 
@@ -117,12 +117,13 @@ def as_options(parts: Mapping[Kind, Chosen]) -> dict[str, Any]:
     return named
 
 
-def made_part(kind: Kind, part: Chosen, spec: DataSpec, latent: tuple[int, ...]) -> Any:
-    """Return the part that was asked for, for a model of these data whose z has the shape `latent`."""
-    make = maker(kind, part.name)
+def made_part(kind: Kind, part: Chosen, spec: DataSpec, posterior: Family) -> Any:
+    """Return the part that was asked for, for a model of these data with this posterior."""
+    make, latent = maker(kind, part.name), posterior.prior_shape
     known = {
         "event_shape": spec.shape if kind in ("likelihood", "objective") else latent,
         "latent_shape": latent,
+        "classes": getattr(posterior, "classes", 2),
         "in_shape": spec.shape,
         "num_classes": spec.num_classes,
         "values": "unit" if spec.support in ("binary", "unit") else "real",

@@ -19,6 +19,7 @@ class Quantizer(Family):
     support = "codes"
     discrete = True
     factorised = False
+    grouped = "Coded"
     classes: int
 
     @property
@@ -30,6 +31,16 @@ class Quantizer(Family):
     def codes_shape(self) -> tuple[int, ...]:
         """Shape of the codes of one example: (stages, *places)."""
         return (self.event_shape[0], *self.places)
+
+    @property
+    def prior_shape(self) -> tuple[int, ...]:
+        """Shape of the codes, which priors give probabilities of."""
+        return self.codes_shape
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of the vectors, summed over stages."""
+        return tuple(self.event_shape[1:])
 
     @abstractmethod
     def codes(self, z: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def resized(
     else:
         shapes = {"in_shape": in_shape, "out_shape": out_shape}
         changed = {name: tuple(shape) for name, shape in shapes.items() if shape is not None}
-    return _again(network, {**arguments, **changed})
+    return _again(type(network).__name__, {**arguments, **changed})
 
 
 def _with_latents(recipe: Recipe, posterior: Family | None, prior: nn.Module | None) -> dict[str, Any]:
@@ -95,18 +95,20 @@ def _with_latents(recipe: Recipe, posterior: Family | None, prior: nn.Module | N
     if posterior is not None:
         networks = [n for n in recipe.encoder.networks if isinstance(n, Network)]
         changes["encoder"] = Encoder([resized(networks[0], out_shape=family.params)])
-    if tuple(family.event_shape) != tuple(before.event_shape):
-        network = resized(recipe.decoder.network, in_shape=family.event_shape)
+    if family.state_shape != before.state_shape:
+        network = resized(recipe.decoder.network, in_shape=family.state_shape)
         changes["decoder"] = Conditional(network, recipe.decoder.family)
-    shape = tuple(getattr(part, "event_shape", family.event_shape))
-    if shape != tuple(family.event_shape):
+    shape = tuple(getattr(part, "event_shape", family.prior_shape))
+    if shape != family.prior_shape:
         raise Incompatible(
             f"a {type(part).__name__} of z with shape {shape} cannot be used with a {type(family).__name__} posterior "
-            f"of shape {tuple(family.event_shape)}",
+            f"of shape {family.prior_shape}",
             where="shape of posterior x prior",
             fix="give a prior for this posterior, too",
         )
-    group = _again(recipe.groups[0], {**arguments, "posterior_family": family, "prior_part": part})
+    kind = type(recipe.groups[0]).__name__
+    kind = family.grouped if kind == before.grouped else kind
+    group = _again(kind, {**arguments, "posterior_family": family, "prior_part": part})
     return {**changes, "groups": (group,)}
 
 
@@ -116,9 +118,9 @@ def _inside(wrapper: Objective, objective: Objective) -> Objective:
     inner = arguments.get("objective")
     if not isinstance(inner, Objective):
         return objective
-    return _again(wrapper, {**arguments, "objective": _inside(inner, objective)})
+    return _again(type(wrapper).__name__, {**arguments, "objective": _inside(inner, objective)})
 
 
-def _again(part: Any, arguments: dict[str, Any]) -> Any:
-    """Return a part of the same kind made with other arguments."""
-    return rebuild({"part": type(part).__name__, "args": {name: describe(v) for name, v in arguments.items()}})
+def _again(kind: str, arguments: dict[str, Any]) -> Any:
+    """Return a part of a kind made with other arguments."""
+    return rebuild({"part": kind, "args": {name: describe(v) for name, v in arguments.items()}})

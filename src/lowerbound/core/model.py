@@ -74,10 +74,22 @@ class Family(nn.Module):
     """True if `log_prob` scores any value, and not only what was just drawn (a planar flow)."""
     factorised = True
     """True if the dimensions are independent, so that `elements()` splits them."""
+    grouped = "Flat"
+    """The group of one latent variable with this posterior."""
     target = "log p(x)"
     """The quantity that `log_prob` of a decoder's family makes a bound on."""
     additive = False
     """True if a value is its parameters plus independent normal noise, whose variance they do not change."""
+
+    @property
+    def prior_shape(self) -> tuple[int, ...]:
+        """Shape of what a prior part gives probabilities of: z itself, unless that stands for something else."""
+        return tuple(self.event_shape)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of what a decoder reads of z: z itself, most often."""
+        return tuple(self.event_shape)
 
     def bias_for(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Return the parameter tensor `[*self.params]` whose distribution has the data's mean, and set own scales.

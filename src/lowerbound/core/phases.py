@@ -19,6 +19,7 @@ class FitPrior:
         epochs: passes through the training rows.
         batch_size: rows in one step.
         lr: learning rate of Adam.
+        group: number of the latent group whose prior it is to be, from the top.
 
     Raises:
         UsageError: if there is no prior or a number is out of its range.
@@ -28,6 +29,7 @@ class FitPrior:
     epochs: int = 20
     batch_size: int = 128
     lr: float = 1e-3
+    group: int = 0
 
     def __post_init__(self) -> None:
         if not self.priors:

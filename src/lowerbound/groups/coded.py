@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from ..core.codes import Embedded, Quantizer
 from ..core.distribution import Distribution
-from ..core.errors import Incompatible, ShapeError
+from ..core.errors import Incompatible
 from ..core.model import Network
 from ..core.record import recorded
 from ..core.types import Infer
@@ -14,13 +14,14 @@ from .ladder import together
 
 
 def check_code_prior(family: Quantizer, prior: Prior) -> None:
-    """Raise ShapeError unless a prior is one of a quantiser's codes."""
+    """Raise Incompatible unless a prior is one of a quantiser's codes."""
     shape, classes = getattr(prior, "event_shape", None), getattr(prior, "classes", None)
     if shape != family.codes_shape or classes != family.classes:
-        of = f"{classes} classes in {shape}" if classes else "no codes"
-        raise ShapeError(
-            f"a {type(prior).__name__} of {of} is put on the codes of a {type(family).__name__}",
-            expected=f"{family.classes} classes in {family.codes_shape}",
+        given = f" of {classes} classes in {shape}" if classes else ""
+        raise Incompatible(
+            f"a {type(prior).__name__} prior{given} gives no probabilities of the codes of a {type(family).__name__}",
+            where="codes x prior",
+            expected=f"one of {family.classes} classes in {family.codes_shape}, such as UniformCodes",
         )
 
 
@@ -33,7 +34,7 @@ class Coded(GroupWithPrior):
         prior_part: P(codes), or P(codes|y).
 
     Raises:
-        ShapeError: if the prior is not one of these codes.
+        Incompatible: if the prior is not one of these codes.
     """
 
     posterior_family: Quantizer
@@ -41,7 +42,6 @@ class Coded(GroupWithPrior):
     def __init__(self, posterior_family: Quantizer, prior_part: Prior) -> None:
         super().__init__(posterior_family, prior_part)
         check_code_prior(posterior_family, prior_part)
-        self.prior_event = posterior_family.codes_shape
 
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
         """Return P(z|y), of the codes' vectors."""
@@ -69,7 +69,7 @@ class CodedLevel(GroupWithPrior):
         looks: from the feature and that image, joined, to what is rounded.
 
     Raises:
-        ShapeError: if the prior is not one of these codes.
+        Incompatible: if the prior is not one of these codes.
     """
 
     posterior_family: Quantizer
@@ -78,7 +78,6 @@ class CodedLevel(GroupWithPrior):
     def __init__(self, posterior_family: Quantizer, prior_part: Prior, above: Network, looks: Network) -> None:
         super().__init__(posterior_family, prior_part)
         check_code_prior(posterior_family, prior_part)
-        self.prior_event = posterior_family.codes_shape
         self.above, self.looks = above, looks
 
     def _image(self, state: Tensor | None) -> Tensor:

@@ -35,6 +35,7 @@ class GroupWithPrior(Group):
     def __init__(self, posterior_family: Family, prior_part: Prior) -> None:
         super().__init__()
         self.posterior_family, self.prior_part = posterior_family, prior_part
+        self.prior_event = posterior_family.prior_shape
         self.borrows = borrows(prior_part)
         mixes = prior_part.support is None
         self.prior_estimated = bool(getattr(prior_part, "bound", False))

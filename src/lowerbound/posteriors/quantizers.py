@@ -267,6 +267,7 @@ class LookupFreeQuantizer(Quantizer, Stateful):
     """
 
     share: Tensor
+    bits: Tensor
 
     def __init__(
         self,

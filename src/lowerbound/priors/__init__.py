@@ -1,5 +1,6 @@
 """Priors p(z) or p(z|y)."""
 
+from .autoregressive import PixelCNNPrior, TransformerPrior
 from .codes import UniformCodes
 from .discrete import RelaxedUniform, UniformOneHot
 from .exemplar import ExemplarPrior
@@ -12,7 +13,19 @@ from .two_stage import TwoStage
 from .vamp import VampPrior
 
 __all__ = [
-    "ConditionalPrior", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform", "LearnedNormal",
-    "MixtureOfNormals", "RelaxedUniform", "StandardNormal", "TwoStage", "UniformCodes", "UniformOneHot",
+    "ConditionalPrior",
+    "ExemplarPrior",
+    "FlowMatching",
+    "FlowPrior",
+    "HypersphericalUniform",
+    "LearnedNormal",
+    "MixtureOfNormals",
+    "PixelCNNPrior",
+    "RelaxedUniform",
+    "StandardNormal",
+    "TransformerPrior",
+    "TwoStage",
+    "UniformCodes",
+    "UniformOneHot",
     "VampPrior",
 ]  # fmt: skip

@@ -57,7 +57,7 @@ class UniformCodes(nn.Module):
 
     def __init__(self, event_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        self.event_shape, self.classes = _checked(event_shape, classes)
+        self.event_shape, self.classes = check_codes(event_shape, classes)
         self.register_buffer("zero", torch.zeros(self.event_shape), persistent=False)
 
     def forward(self, y: Tensor | None, infer: Infer | None) -> UniformOverCodes:
@@ -65,7 +65,12 @@ class UniformCodes(nn.Module):
         return UniformOverCodes(self.zero, self.classes)
 
 
-def _checked(event_shape: tuple[int, ...], classes: int) -> tuple[tuple[int, ...], int]:
+def check_codes(event_shape: tuple[int, ...], classes: int) -> tuple[tuple[int, ...], int]:
+    """Return the shape and number of codes.
+
+    Raises:
+        UsageError: if there is no code, or nothing to choose.
+    """
     if not event_shape or prod(event_shape) < 1:
         raise UsageError(f"there are no codes in {tuple(event_shape)}", expected="(stages, *places)")
     if not isinstance(classes, int) or classes < 2:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import DataError, Incompatible, TrainingFailed
+from ..core.errors import DataError, Incompatible, TrainingFailed, UsageError
 from ..core.model import VAE, Group, Starting, inference
 from ..core.noise import Stream, generator, kept_generators, reseed, seeded
 from ..core.objective import Objective
@@ -19,6 +19,7 @@ from ..core.record import describe, rebuild
 from ..core.rules import check_rules
 from ..core.types import Batch, Lent
 from ..data.dataset import Data, Dataset
+from ..groups.flat import GroupWithPrior
 from .update import make_optimizers, set_lr
 
 Say = Callable[[str], None]
@@ -36,6 +37,7 @@ def fit_prior(
     batch_size: int = 128,
     lr: float = 1e-3,
     seed: int = 0,
+    group: int = 0,
     say: Say | None = None,
 ) -> VAE:
     """Fit a prior to the codes of a trained model, encoder and decoder frozen, and return a new model with it.
@@ -55,11 +57,12 @@ def fit_prior(
         batch_size: rows in one step.
         lr: Adam's learning rate at the start.
         seed: decides initial weights, order and noise: the same seed gives the same bytes on the same machine.
+        group: number of the latent group whose prior it is to be, from the top.
         say: is told the score of each prior, a line each, and which of several was kept.
 
     Raises:
         UsageError: if no prior or an impossible number is given.
-        Incompatible: if a prior cannot be the model's, or the model's top group takes none.
+        Incompatible: if a prior cannot be the model's, or the model's group takes none.
         TrainingFailed: if no prior has a finite score.
 
     >>> import lowerbound as lb
@@ -71,7 +74,7 @@ def fit_prior(
     (torch.Size([3, 1, 8, 8]), False)
     """
     priors = (prior,) if isinstance(prior, nn.Module) else tuple(prior)
-    plan = FitPrior(priors, epochs, batch_size, lr)
+    plan = FitPrior(priors, epochs, batch_size, lr, group)
     train = data.train if isinstance(data, Data) else data
     own = isinstance(data, Dataset) or not len(data.valid)
     spec = model.spec or train.spec
@@ -86,7 +89,7 @@ def fit_prior(
     with current, kept_generators():
         for i, (name, candidate) in enumerate(zip(_names(priors), priors, strict=True)):
             with seeded(Stream.WEIGHTS, seed, i):
-                made = with_prior(model, rebuild(describe(candidate)))
+                made = with_prior(model, rebuild(describe(candidate)), group)
             check_rules(made, _Nothing(), spec)
             score = _Fit(made, rows, judges, plan, seed, own=own).run()
             if math.isfinite(score):
@@ -102,8 +105,8 @@ def fit_prior(
     return best.eval()
 
 
-def prior_score(model: VAE, rows: Dataset, *, seed: int = 0, leave_out: bool = False) -> float:
-    """Return the mean log p(z) in nats, z ~ q(z|x), of the rows, by their weights, under the model's prior.
+def prior_score(model: VAE, rows: Dataset, *, seed: int = 0, leave_out: bool = False, group: int = 0) -> float:
+    """Return the mean log p(z) in nats, z ~ q(z|x), of the rows, by their weights, under a group's prior.
 
     Of more than 2,000 rows, 2,000 are drawn by the seed.
 
@@ -112,40 +115,43 @@ def prior_score(model: VAE, rows: Dataset, *, seed: int = 0, leave_out: bool = F
         rows: rows in the model's form (`data.valid.matching(model.spec)`).
         seed: decides the rows and the draws of z.
         leave_out: let a prior made of training examples leave each out of its own, as in training.
+        group: number of the group, from the top.
     """
-
-    def value(z: Tensor, batch: Batch) -> Tensor:
-        return _prior_of(model)(batch.y, Lent(model.infer, batch.index if leave_out else None)).log_prob(z)
-
-    return _mean(model, rows, seed, value)
+    return _mean(model, rows, seed, lambda batch: _log_p(model, batch, group, batch.index if leave_out else None))
 
 
-def with_prior(model: VAE, prior: nn.Module) -> VAE:
-    """Return a copy of the model whose top group has another prior.
+def with_prior(model: VAE, prior: nn.Module, group: int = 0) -> VAE:
+    """Return a copy of the model one of whose groups has another prior.
 
     Args:
         model: a model; it is not changed.
         prior: its new prior.
+        group: number of the group, from the top.
 
     Raises:
-        Incompatible: if the top group takes no prior, or z has another shape.
+        UsageError: if there is no such group.
+        Incompatible: if the group takes no prior, or z has another shape.
     """
     twin = copy.deepcopy(model)
-    top, *rest = (g for g in twin.groups if isinstance(g, Group))
-    arguments: dict[str, Any] = dict(getattr(top, "_recorded", {}))
-    if "prior_part" not in arguments:
+    groups = [g for g in twin.groups if isinstance(g, Group)]
+    if not 0 <= group < len(groups):
+        raise UsageError(f"there is no group {group}", expected=f"0 to {len(groups) - 1}, from the top")
+    old = groups[group]
+    arguments: dict[str, Any] = dict(getattr(old, "_recorded", {}))
+    if not isinstance(old, GroupWithPrior) or "prior_part" not in arguments:
         raise Incompatible(
-            f"a prior cannot be fitted to a {type(top).__name__}: it takes none",
+            f"a prior cannot be fitted to a {type(old).__name__}: it takes none",
             fix="use a model whose top group is Flat",
         )
-    event = tuple(getattr(prior, "event_shape", top.posterior_family.event_shape))
-    if event != tuple(top.posterior_family.event_shape):
+    event = tuple(getattr(prior, "event_shape", old.prior_event))
+    if event != old.prior_event:
         raise Incompatible(
             f"a {type(prior).__name__} of shape {event} cannot be the prior of codes of another",
-            expected=f"{tuple(top.posterior_family.event_shape)}",
+            expected=f"{old.prior_event}",
         )
-    group = type(top)(**arguments | {"prior_part": prior.to(model.device)})
-    return VAE(twin.encoder, [group, *rest], twin.decoder, twin.spec)
+    made: Any = type(old)
+    groups[group] = made(**arguments | {"prior_part": prior.to(model.device)})
+    return VAE(twin.encoder, groups, twin.decoder, twin.spec)
 
 
 def _names(priors: Sequence[nn.Module]) -> list[str]:
@@ -159,6 +165,7 @@ class _Nothing(Objective):
 
     needs_density = False
     pathwise = False
+    commits = True
 
 
 def _draw(model: VAE, batch: Batch) -> Tensor:
@@ -168,23 +175,30 @@ def _draw(model: VAE, batch: Batch) -> Tensor:
         return model.infer(seen, batch.y, batch.mask).sample()
 
 
-def _mean(model: VAE, rows: Dataset, seed: int, value: Callable[[Tensor, Batch], Tensor]) -> float:
-    """Return the mean of `value(z, batch) [B]` over rows, z ~ q(z|x), with noise of its own."""
+def _log_p(model: VAE, batch: Batch, group: int, index: Tensor | None) -> Tensor:
+    """Return log p(z) `[B]` of a group, z ~ q(z|x); a group below others is reached through these."""
+    if group:
+        return model.visit(batch)[1][group].log_p[0]
+    z = _draw(model, batch)
+    return _top(model).prior(None, batch.y, Lent(model.infer, index)).log_prob(z).expand(len(z))
+
+
+def _mean(model: VAE, rows: Dataset, seed: int, value: Callable[[Batch], Tensor]) -> float:
+    """Return the mean of `value(batch) [B]` over rows, with noise of its own."""
     total, count = 0.0, 0.0
     if len(rows) > _JUDGED:
         some = torch.randperm(len(rows), generator=generator(Stream.PRIOR, seed, 4))[:_JUDGED]
         rows = rows.rows(some.to(rows.x.device))
     with inference(model), seeded(Stream.PRIOR, seed, 0):
         for batch in rows.blocks(_BLOCK):
-            z = _draw(model, batch)
-            each = value(z, batch).double().expand(len(z))
+            each = value(batch).double()
             weight = torch.ones_like(each) if batch.weight is None else batch.weight.double()
             total, count = total + float((weight * each).sum()), count + float(weight.sum())
     return total / count
 
 
-def _prior_of(model: VAE) -> Any:
-    return next(iter(model.groups)).prior_part
+def _top(model: VAE) -> Any:
+    return next(iter(model.groups))
 
 
 class _Fit:
@@ -192,7 +206,7 @@ class _Fit:
 
     def __init__(self, model: VAE, rows: Dataset, judges: Dataset, plan: FitPrior, seed: int, *, own: bool) -> None:
         self.model, self.rows, self.judges, self.plan, self.seed, self.own = model, rows, judges, plan, seed, own
-        self.prior = _prior_of(model)
+        self.prior: Any = model.groups[plan.group].prior_part
         self.named = getattr(self.prior, "fit_loss", None)
         self.params = [p for p in self.prior.parameters() if p.requires_grad]
 
@@ -205,7 +219,7 @@ class _Fit:
         return self._score()
 
     def _score(self) -> float:
-        return prior_score(self.model, self.judges, seed=self.seed, leave_out=self.own)
+        return prior_score(self.model, self.judges, seed=self.seed, leave_out=self.own, group=self.plan.group)
 
     def _start(self) -> None:
         """Give the prior what it starts from: training examples, codes, or nothing."""
@@ -241,15 +255,15 @@ class _Fit:
             parameter.grad = None
 
     def _loss(self, batch: Batch) -> Tensor:
-        z = _draw(self.model, batch)
         if self.named is not None:
-            return batch.mean(self.named(z))
-        log_p = self.prior(batch.y, Lent(self.model.infer, batch.index)).log_prob(z)
-        return -batch.mean(log_p.expand(len(z)))
+            return batch.mean(self.named(_draw(self.model, batch)))
+        return -batch.mean(_log_p(self.model, batch, self.plan.group, batch.index))
 
     def _judge(self) -> float:
         """Return a held-out value to maximise: minus the prior's own loss if it has one, else log p(z)."""
         named = self.named
         if named is None:
             return self._score()
-        return -_mean(self.model, self.judges, self.seed, lambda z, batch: named(z))
+        return -_mean(
+            self.model, self.judges, self.seed, lambda batch: named(_draw(self.model, batch)).expand(len(batch.x))
+        )

@@ -239,8 +239,8 @@ class Loop:
         """Fit the priors that the recipe wants once its model is trained, and save the model with them."""
         learner, rows = self.learner, Data(self.rows.plain, self.rows.valid, self.rows.valid)
         for phase in self.recipe.after:
-            plan = {"epochs": phase.epochs, "batch_size": phase.batch_size, "lr": phase.lr, "seed": self.seed}
-            learner.model = fit_prior(learner.model, phase.priors, rows, say=self.log.say, **plan)
+            plan = {name: getattr(phase, name) for name in ("epochs", "batch_size", "lr", "group")}
+            learner.model = fit_prior(learner.model, phase.priors, rows, seed=self.seed, say=self.log.say, **plan)
         if self.recipe.after:
             self.keeper.save_model(learner.model)
 
