@@ -5,8 +5,10 @@ from .conv import ConvDecoder, ConvEncoder
 from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
+from .pixelcnn import PixelCNN
 from .resnet import ResNet
 from .spectral import SpectralNorm
+from .transformer import Transformer
 
 __all__ = [
     "MLP",
@@ -16,6 +18,8 @@ __all__ = [
     "ConvEncoder",
     "GatedMLP",
     "LogCounts",
+    "PixelCNN",
     "ResNet",
     "SpectralNorm",
+    "Transformer",
 ]
