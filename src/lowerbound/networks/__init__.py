@@ -5,8 +5,10 @@ from .conv import ConvDecoder, ConvEncoder
 from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
+from .pixelcnn import PixelCNN
 from .resnet import ResNet, ResNetDecoder
 from .spectral import SpectralNorm
+from .transformer import Transformer
 
 __all__ = [
     "MLP",
@@ -16,7 +18,9 @@ __all__ = [
     "ConvEncoder",
     "GatedMLP",
     "LogCounts",
+    "PixelCNN",
     "ResNet",
     "ResNetDecoder",
     "SpectralNorm",
+    "Transformer",
 ]

@@ -112,25 +112,18 @@ class ResNetDecoder(Network):
         check_sizes("channels and blocks", (channels, blocks))
         check_sizes("network sizes", (*in_shape, *out_shape))
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
-        small, sizes = tuple(in_shape[-2:]), pyramid(out_shape[-2], out_shape[-1], max(out_shape[-2:]).bit_length())
-        if small not in sizes or len(in_shape) != 3 or len(out_shape) < 3:
+        if len(in_shape) != 3 or len(out_shape) < 3 or not (sizes := _doublings(in_shape, out_shape)):
             raise ShapeError(
                 f"a ResNetDecoder from {self.in_shape} to {self.out_shape}",
                 expected="images, the second some number of times twice as large as the first",
                 fix="use a ResNet",
             )
-        self.sizes = sizes[: sizes.index(small)][::-1]
+        self.sizes = sizes[1:]
         self.enter = nn.Conv2d(in_shape[0], channels, 3, padding=1)
         self.blocks = nn.Sequential(*(_Block(channels, activation) for _ in range(blocks)))
-        self.activations = nn.ModuleList(activation_layers(activation, max(1, len(self.sizes))))
-        last = prod(out_shape[:-2])
-        widths = [*[channels] * max(0, len(self.sizes) - 1), last]
-        self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(channels, width, KERNEL, STRIDE, PADDING, bias=i + 1 < len(widths))
-            for i, width in enumerate(widths)
-        )
-        if not self.sizes:
-            self.convs = nn.ModuleList([nn.Conv2d(channels, last, 3, padding=1, bias=False)])
+        self.activations = nn.ModuleList(activation_layers(activation, len(sizes)))
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(channels, channels, KERNEL, STRIDE, PADDING) for _ in self.sizes)
+        self.out = nn.Conv2d(channels, prod(out_shape[:-2]), 3, padding=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(self.out_shape))  # for each value: borders differ from centres
 
     def start_at(self, bias: Tensor) -> None:
@@ -141,11 +134,9 @@ class ResNetDecoder(Network):
         """Map images `[N, *in_shape]` to `[N, *out_shape]`."""
         self.check(x, y)
         h = self.blocks(self.enter(x))
-        for conv, activation, size in zip(
-            self.convs, self.activations, self.sizes or [self.in_shape[-2:]], strict=True
-        ):
-            h = of_size(conv(activation(h)), (size[0], size[1]))
-        return h.unflatten(1, self.out_shape[:-2]) + self.bias
+        for conv, activation, size in zip(self.convs, self.activations, self.sizes, strict=False):
+            h = of_size(conv(activation(h)), size)
+        return self.out(self.activations[-1](h)).unflatten(1, self.out_shape[:-2]) + self.bias
 
 
 class _Block(nn.Module):
@@ -160,6 +151,13 @@ class _Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.body(h)
+
+
+def _doublings(small: tuple[int, ...], large: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the sizes on the way from a small image to a large one; none if halving does not lead back."""
+    sizes = pyramid(large[-2], large[-1], max(large[-2:]).bit_length())
+    height, width = small[-2:]
+    return sizes[: sizes.index((height, width)) + 1][::-1] if (height, width) in sizes else []
 
 
 def _entrance(in_shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> list[nn.Conv2d]:
