@@ -121,9 +121,14 @@ class ResNetDecoder(Network):
         self.sizes = sizes[1:]
         self.enter = nn.Conv2d(in_shape[0], channels, 3, padding=1)
         self.blocks = nn.Sequential(*(_Block(channels, activation) for _ in range(blocks)))
-        self.activations = nn.ModuleList(activation_layers(activation, len(sizes)))
-        self.convs = nn.ModuleList(nn.ConvTranspose2d(channels, channels, KERNEL, STRIDE, PADDING) for _ in self.sizes)
-        self.out = nn.Conv2d(channels, prod(out_shape[:-2]), 3, padding=1, bias=False)
+        self.activations = nn.ModuleList(activation_layers(activation, max(1, len(self.sizes))))
+        larger = [nn.ConvTranspose2d(channels, channels, KERNEL, STRIDE, PADDING) for _ in self.sizes[1:]]
+        self.convs, last = nn.ModuleList(larger), prod(out_shape[:-2])
+        self.out = (
+            nn.ConvTranspose2d(channels, last, KERNEL, STRIDE, PADDING, bias=False)
+            if self.sizes
+            else nn.Conv2d(channels, last, 3, padding=1, bias=False)
+        )
         self.bias = nn.Parameter(torch.zeros(self.out_shape))  # for each value: borders differ from centres
 
     def start_at(self, bias: Tensor) -> None:
@@ -136,7 +141,8 @@ class ResNetDecoder(Network):
         h = self.blocks(self.enter(x))
         for conv, activation, size in zip(self.convs, self.activations, self.sizes, strict=False):
             h = of_size(conv(activation(h)), size)
-        return self.out(self.activations[-1](h)).unflatten(1, self.out_shape[:-2]) + self.bias
+        h = of_size(self.out(self.activations[-1](h)), (self.out_shape[-2], self.out_shape[-1]))
+        return h.unflatten(1, self.out_shape[:-2]) + self.bias
 
 
 class _Block(nn.Module):
