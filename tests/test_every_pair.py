@@ -29,9 +29,12 @@ PAIRS = tuple(itertools.combinations(KINDS, 2))
 ROWS, SIDE = 16, (9, 10)
 # The prior that lies where these posteriors do; without it every other part would be refused for the same reason.
 PRIOR_OF = {
+    "finite_scalar": Chosen("uniform_codes"),
+    "lookup_free": Chosen("uniform_codes"),
     "one_hot": Chosen("uniform_one_hot"),
     "relaxed_bernoulli": Chosen("relaxed_uniform", {"binary": True}),
     "relaxed_categorical": Chosen("relaxed_uniform"),
+    "vector_quantizer": Chosen("uniform_codes"),
     "von_mises_fisher": Chosen("hyperspherical_uniform"),
 }
 # Small parts, for the test's speed.

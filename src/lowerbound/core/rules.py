@@ -170,6 +170,16 @@ def _codes(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     return f"a {type(families[0]).__name__} posterior cannot be used with {type(objective).__name__}{how}"
 
 
+def _code_prior(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    for group in _groups(model):
+        family, prior = group.posterior_family, getattr(group, "prior_part", None)
+        wanted = (getattr(family, "classes", None), family.prior_shape)
+        given = (getattr(prior, "classes", None), getattr(prior, "event_shape", None))
+        if family.support == "codes" and given != wanted:
+            return f"{wanted[0]} codes at {wanted[1]} cannot be used with a {type(prior).__name__} prior"
+    return None
+
+
 def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     if spec.classes or not (model.conditional or objective.needs_labels):
         return None
@@ -311,6 +321,12 @@ RULES: tuple[Rule, ...] = (
         "is the cost of rounding, which only the ELBO at beta = 1 adds to its loss",
         "use the objective ELBO with one sample",
         _codes,
+    ),
+    Rule(
+        "codes x prior",
+        "it gives no probabilities of so many codes at these places",
+        "use a prior of codes, such as UniformCodes, PixelCNNPrior or TransformerPrior, of the same shape",
+        _code_prior,
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )

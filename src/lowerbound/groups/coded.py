@@ -13,18 +13,6 @@ from .flat import GroupWithPrior, Prior
 from .ladder import together
 
 
-def check_code_prior(family: Quantizer, prior: Prior) -> None:
-    """Raise Incompatible unless a prior is one of a quantiser's codes."""
-    shape, classes = getattr(prior, "event_shape", None), getattr(prior, "classes", None)
-    if shape != family.codes_shape or classes != family.classes:
-        given = f" of {classes} classes in {shape}" if classes else ""
-        raise Incompatible(
-            f"a {type(prior).__name__} prior{given} gives no probabilities of the codes of a {type(family).__name__}",
-            where="codes x prior",
-            expected=f"one of {family.classes} classes in {family.codes_shape}, such as UniformCodes",
-        )
-
-
 @recorded
 class Coded(GroupWithPrior):
     """Codes that the decoder reads, or the levels below; the state is their vectors, summed over stages.
@@ -32,16 +20,12 @@ class Coded(GroupWithPrior):
     Args:
         posterior_family: rounds the encoder's feature to codes.
         prior_part: P(codes), or P(codes|y).
-
-    Raises:
-        Incompatible: if the prior is not one of these codes.
     """
 
     posterior_family: Quantizer
 
     def __init__(self, posterior_family: Quantizer, prior_part: Prior) -> None:
         super().__init__(posterior_family, prior_part)
-        check_code_prior(posterior_family, prior_part)
 
     def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
         """Return P(z|y), of the codes' vectors."""
@@ -67,9 +51,6 @@ class CodedLevel(GroupWithPrior):
         prior_part: P(codes|state); it is given the state as its condition y.
         above: from the state to the image that joins the feature, and then the vectors.
         looks: from the feature and that image, joined, to what is rounded.
-
-    Raises:
-        Incompatible: if the prior is not one of these codes.
     """
 
     posterior_family: Quantizer
@@ -77,7 +58,6 @@ class CodedLevel(GroupWithPrior):
 
     def __init__(self, posterior_family: Quantizer, prior_part: Prior, above: Network, looks: Network) -> None:
         super().__init__(posterior_family, prior_part)
-        check_code_prior(posterior_family, prior_part)
         self.above, self.looks = above, looks
 
     def _image(self, state: Tensor | None) -> Tensor:
