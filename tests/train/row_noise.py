@@ -67,7 +67,7 @@ class Beside(Processes):
     def average(self, parameters, rows, numbers):
         self.sent[self.rank] = packed(parameters, rows, numbers)
         self.barrier.wait(PATIENCE)
-        return unpack(parameters, self.sent[0] + self.sent[1])
+        return unpack(parameters, self.sent[0] + self.sent[1], numbers)
 
 
 def both(work):

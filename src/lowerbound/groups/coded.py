@@ -27,7 +27,7 @@ class Coded(GroupWithPrior):
     def __init__(self, posterior_family: Quantizer, prior_part: Prior) -> None:
         super().__init__(posterior_family, prior_part)
 
-    def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
+    def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer | None) -> Distribution:
         """Return P(z|y), of the codes' vectors."""
         return Embedded(self.prior_part(y, infer), self.posterior_family)
 
@@ -65,7 +65,7 @@ class CodedLevel(GroupWithPrior):
             raise Incompatible("a CodedLevel was put at the top of a model", fix="put a Coded group above it")
         return folded(self.above, (state, len(self.above.in_shape)))
 
-    def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer) -> Distribution:
+    def prior(self, state: Tensor | None, y: Tensor | None, infer: Infer | None) -> Distribution:
         """Return P(z|state), of the codes' vectors."""
         return Embedded(self.prior_part(state, infer), self.posterior_family)
 

@@ -72,7 +72,7 @@ class Joined(Processes):
             return self.fabric.all_reduce(values, reduce_op=how)  # pyright: ignore[reportReturnType]
 
     def average(self, parameters: Sequence[nn.Parameter], rows: int, numbers: Sequence[Tensor]) -> list[Tensor]:
-        return unpack(parameters, self._reduced(packed(parameters, rows, numbers), "sum"))
+        return unpack(parameters, self._reduced(packed(parameters, rows, numbers), "sum"), numbers)
 
     def add(
         self, sums: Mapping[str, Tensor], total: Tensor | float | int

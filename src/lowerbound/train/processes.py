@@ -55,7 +55,7 @@ class Processes:
         Args:
             parameters: whose gradients, each the mean over the rows of this process.
             rows: of this process that count.
-            numbers: 0-d tensors.
+            numbers: tensors of any shape.
         """
         return list(numbers)
 
@@ -167,11 +167,11 @@ def packed(parameters: Sequence[nn.Parameter], rows: int, numbers: Sequence[Tens
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad * rows for p in parameters]
     there = [*(float(p.grad is not None) for p in parameters), float(rows)]
     flags = torch.tensor(there, device=parameters[0].device)
-    return torch.cat([*(g.flatten() for g in gradients), flags[:-1], *(n.reshape(1) for n in numbers), flags[-1:]])
+    return torch.cat([*(g.flatten() for g in gradients), flags[:-1], *(n.flatten() for n in numbers), flags[-1:]])
 
 
-def unpack(parameters: Sequence[nn.Parameter], summed: Tensor) -> list[Tensor]:
-    """Put mean gradients into the parameters from such a vector, summed over processes; return the summed numbers.
+def unpack(parameters: Sequence[nn.Parameter], summed: Tensor, numbers: Sequence[Tensor]) -> list[Tensor]:
+    """Put mean gradients into the parameters from such a vector, summed over processes; return the summed `numbers`.
 
     A parameter without a gradient in any process keeps none, so that no optimiser moves it.
     """
@@ -180,4 +180,5 @@ def unpack(parameters: Sequence[nn.Parameter], summed: Tensor) -> list[Tensor]:
     for i, (parameter, value) in enumerate(zip(parameters, values.split(sizes), strict=True)):
         if parameter.grad is not None or bool(rest[i]):
             parameter.grad = value.view_as(parameter).to(parameter)
-    return list(rest[len(sizes) :])
+    each = rest[len(sizes) :].split([n.numel() for n in numbers])
+    return [total.view_as(number) for total, number in zip(each, numbers, strict=True)]
