@@ -77,8 +77,8 @@ def command(words: list[str]) -> int:
     if out.exists():
         raise UsageError(f"{out} exists already", fix="choose another --out: a run is never overwritten")
     data = own_data(folder, spec)
-    priors = made_priors(parts, model, spec)
-    plan = {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr}
+    priors = made_priors(parts, model, spec, options.group)
+    plan = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr", "group")}
     lines: list[str] = []
 
     def tell(line: str) -> None:
@@ -86,14 +86,14 @@ def command(words: list[str]) -> int:
         (say if options.json or line.startswith("warning") else result)(line)
 
     fitted = fit_prior(model, priors, data, seed=options.seed, say=tell, **plan)
-    found = compared(model, fitted, data, options.seed)
-    for line in _sentences(model, fitted, found):
+    found = compared(model, fitted, data, options.seed, options.group)
+    for line in _sentences(model, fitted, found, options.group):
         tell(line)
     recipe = recipe.replace(after=(*recipe.after, FitPrior(priors, **plan)))
     write_run(out, folder, fitted, recipe, lines)
     following = f"lowerbound evaluate {out.name if out.parent == RUNS else out}"
     if options.json:
-        return wrote(out, following, as_json=True, prior=_kind(fitted), **_facts(found))
+        return wrote(out, following, as_json=True, prior=_kind(fitted, options.group), **_facts(found))
     saved(out, following)
     return 0
 
@@ -114,14 +114,22 @@ def chosen_priors(names: tuple[str, ...], dotted: dict[Kind, list[str]]) -> list
     return [chosen_parts(dict.fromkeys(KINDS) | {"prior": name}, dotted)["prior"] for name in names]
 
 
-def made_priors(parts: list[Chosen], model: VAE, spec: DataSpec) -> list[Any]:
-    """Return the priors for the codes of a model."""
-    top: Any = next(iter(model.groups))
+def made_priors(parts: list[Chosen], model: VAE, spec: DataSpec, group: int) -> list[Any]:
+    """Return the priors for the codes of a model's group; below codes, what can read these does.
+
+    Raises:
+        UsageError: if there is no such group.
+    """
+    groups: list[Any] = list(model.groups)
+    if not 0 <= group < len(groups):
+        raise UsageError(f"there is no group {group}", expected=f"0 to {len(groups) - 1}, from the top")
+    above = groups[group - 1].posterior_family if group else None
+    context = above.state_shape if above is not None and above.support == "codes" else ()
     with seeded(Stream.WEIGHTS, 0):
-        return [made_part("prior", part, spec, top.posterior_family) for part in parts]
+        return [made_part("prior", part, spec, groups[group].posterior_family, context) for part in parts]
 
 
-def compared(model: VAE, fitted: VAE, data: Data, seed: int) -> Comparison:
+def compared(model: VAE, fitted: VAE, data: Data, seed: int, group: int = 0) -> Comparison:
     """Compare the prior of a model and a fitted one on the rows that judged it, and the rates on test rows."""
 
     def ready(rows: Dataset) -> Dataset:
@@ -130,7 +138,7 @@ def compared(model: VAE, fitted: VAE, data: Data, seed: int) -> Comparison:
     judges = data.valid if len(data.valid) else data.train
     rows = data.test if len(data.test) else judges
     rows = ready(rows.take(min(_SHOWN, len(rows))))
-    before, after = (prior_score(m, ready(judges), seed=seed) for m in (model, fitted))
+    before, after = (prior_score(m, ready(judges), seed=seed, group=group) for m in (model, fitted))
     rate = None
     if model.has_density:
         rates = [evaluate(m, rows, num_samples=1, seed=seed).rate.value for m in (model, fitted)]
@@ -165,18 +173,22 @@ def _recipe_of(folder: Path) -> Recipe:
     return Recipe.from_description(read_json(folder / "recipe.json"))
 
 
-def _kind(model: VAE) -> str:
-    top: Any = next(iter(model.groups))
-    return type(top.prior_part).__name__
+def _kind(model: VAE, group: int) -> str:
+    chosen: Any = model.groups[group]
+    return type(chosen.prior_part).__name__
 
 
-def _sentences(model: VAE, fitted: VAE, found: Comparison) -> list[str]:
+def _sentences(model: VAE, fitted: VAE, found: Comparison, group: int) -> list[str]:
     before, after = found.log_pz
-    lines = [f"mean log p(z) of {found.split} codes: {before:.3f} nats before ({_kind(model)}), {after:.3f} after"]
+    lines = [
+        f"mean log p(z) of {found.split} codes: {before:.3f} nats before ({_kind(model, group)}), {after:.3f} after"
+    ]
     if found.rate is not None:
         lines.append(f"rate of {found.rows}: {found.rate[0]:.3f} nats before, {found.rate[1]:.3f} after")
     if after < before:
-        lines.append(f"warning: {_kind(fitted)} is worse than the run's own prior: more --epochs, or another prior")
+        lines.append(
+            f"warning: {_kind(fitted, group)} is worse than the run's own prior: more --epochs, or another prior"
+        )
     return lines
 
 

@@ -117,8 +117,16 @@ def as_options(parts: Mapping[Kind, Chosen]) -> dict[str, Any]:
     return named
 
 
-def made_part(kind: Kind, part: Chosen, spec: DataSpec, posterior: Family) -> Any:
-    """Return the part that was asked for, for a model of these data with this posterior."""
+def made_part(kind: Kind, part: Chosen, spec: DataSpec, posterior: Family, context: tuple[int, ...] = ()) -> Any:
+    """Return the part that was asked for, for a model of these data with this posterior.
+
+    Args:
+        kind: of part.
+        part: its name and options.
+        spec: the data.
+        posterior: of z.
+        context: shape of what a prior reads beside, unless its options say so.
+    """
     make, latent = maker(kind, part.name), posterior.prior_shape
     known = {
         "event_shape": spec.shape if kind in ("likelihood", "objective") else latent,
@@ -136,6 +144,8 @@ def made_part(kind: Kind, part: Chosen, spec: DataSpec, posterior: Family) -> An
         from_data = {"floor": noise_floor(spec)}
         if spec.resolution:
             from_data["levels"] = spec.levels
+    if kind == "prior" and context:
+        from_data = {"context": context}
     arguments = {name: value for name, value in {**known, **from_data}.items() if name in names}
     return make(**{**arguments, **part.options})
 

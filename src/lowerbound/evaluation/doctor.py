@@ -17,6 +17,7 @@ from ..core.noise import Stream, generator
 from ..data.dataset import Data, Dataset
 from .aggregate import Aggregate, Match, aggregate, match, read_posteriors, top_of
 from .calibration import Calibration, calibrate
+from .code_usage import CodeUsage, code_usage
 from .gaps import Gaps, gaps, sensitivity
 from .importance import distortion_at_code, no_density_reason, score
 from .number import Number, mean_number, number_line, shares, stamped
@@ -31,6 +32,7 @@ NARROW, WIDE = 0.6, 0.97  # coverage of 90 % intervals: four in ten miss; or nor
 LOST = 0.25  # of the rate: a quarter of what is paid for z is lost again
 LEAST_LOST = 1.0  # nats below which a gap is no fault, whatever its share
 HOLE_CODES = 10_000  # training codes that holes are measured by, at most
+DEAD = 0.5  # share of a book's codes that held-out rows use at least, if they have ten codes for each of its
 LISTED = 40  # dimensions that the text shows, at most
 _SUBSET = 8  # key of a use of noise
 
@@ -43,7 +45,7 @@ class Finding:
     """One thing that is wrong, or was looked at and is fine.
 
     Args:
-        name: "collapse", "autoencoder", "prior", "calibration" or "gaps".
+        name: "collapse", "codes", "autoencoder", "prior", "calibration" or "gaps".
         severity: "wrong" or "fine".
         sentence: what was found, with the numbers that say so.
         remedy: what to do, where something is wrong.
@@ -82,6 +84,7 @@ class Diagnosis:
         distortion: -E log p(x|z) of held-out rows, in nats and in the units of the data.
         rate: KL(q(z|x) || p(z)) of all latents.
         shuffled: distortion with the z of another row less that with its own: 0 if the decoder ignores z.
+        codes: how each code book is used by all held-out rows; empty without books.
         rate_groups: KL of each latent group, top to bottom; empty for one group.
         rate_each: KL of each dimension of the top latent; empty if it does not split.
         spread_each: standard deviation of the posterior means over the rows, of each dimension.
@@ -102,6 +105,7 @@ class Diagnosis:
     distortion: Number
     rate: Number
     shuffled: Number
+    codes: tuple[CodeUsage, ...]
     rate_groups: tuple[float, ...]
     rate_each: tuple[float, ...]
     spread_each: tuple[float, ...]
@@ -124,6 +128,7 @@ class Diagnosis:
         """Return all fields as JSON."""
         parts = {k: v.to_json() if hasattr(v, "to_json") else v for k, v in vars(self).items()}
         lists = {k: list(v) for k, v in parts.items() if isinstance(v, tuple)}
+        lists["codes"] = [vars(usage) for usage in self.codes]
         parts["aggregate"] = stamped(parts["aggregate"], split="train")
         numbers = stamped(parts | lists, split=self.split, seed=self.seed)
         return numbers | {"findings": [vars(finding) for finding in self.findings]}
@@ -187,6 +192,7 @@ def doctor(
         "distortion": distortion,
         "rate": rate,
         "shuffled": sensitivity(model, held, seed=seed),
+        "codes": look("code books", lambda: code_usage(model, unseen)) or () if _has_codes(model) else (),
         "rate_groups": look("rate of each group", lambda: _rate_groups(model, held, seed)) or (),
         "rate_each": look("rate of each dimension", lambda: tuple(rate_per_dimension(model, held).tolist())) or (),
         "spread_each": spread,
@@ -250,7 +256,7 @@ def _rate_groups(model: VAE, rows: Dataset, seed: int) -> tuple[float, ...]:
 def _spread(model: VAE, rows: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return sd(mu) and sigma / sd(mu) of each dimension of the top latent."""
     family = top_of(model).posterior_family
-    if family.support in ("onehot", "simplex", "sphere"):
+    if family.support in ("onehot", "simplex", "sphere", "codes"):
         raise Incompatible(f"the dimensions of {type(family).__name__} mean nothing alone")
     pairs = read_posteriors(model, rows, lambda q, i: (q.mean.flatten(1).double(), q.variance.flatten(1).double()))
     means, variances = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))
@@ -260,7 +266,12 @@ def _spread(model: VAE, rows: Dataset) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _findings(found: Diagnosis, model: VAE, commands: Commands) -> list[Finding]:
-    causes = [_collapse(found, model, commands), _autoencoder(found, model, commands), _prior(found, model, commands)]
+    causes = [
+        _collapse(found, model, commands),
+        _books(found, commands),
+        _autoencoder(found, model, commands),
+        _prior(found, model, commands),
+    ]
     effects = [_calibration(found, commands), _gaps(found, commands)]
     if any(finding is not None and finding.severity == "wrong" for finding in causes):
         effects = [finding and _later(finding) for finding in effects]
@@ -294,6 +305,28 @@ def _collapse(found: Diagnosis, model: VAE, commands: Commands) -> Finding | Non
         "let each dimension use some nats for nothing, and weigh the rate by 1 beyond",
         f"{commands.train} --objective free_bits{per}",
     )
+
+
+def _books(found: Diagnosis, commands: Commands) -> Finding | None:
+    if not found.codes:
+        return None
+    said = "; ".join(
+        f"{u.used} of {u.classes} in use, as many as {u.perplexity:.1f} of the same frequency" for u in found.codes
+    )
+    worst = min(found.codes, key=lambda u: u.used / u.classes)
+    if worst.used >= DEAD * worst.classes or worst.codes < 10 * worst.classes:
+        return Finding("codes", "fine", f"codes are alive: {said}")
+    return Finding(
+        "codes",
+        "wrong",
+        f"most codes of a book are dead: {said}",
+        "take fewer codes, or levels in place of a book (recipe fsq_vae)",
+        f"{commands.train} --classes {worst.used}",
+    )
+
+
+def _has_codes(model: VAE) -> bool:
+    return any(group.posterior_family.support == "codes" for group in model.groups)  # pyright: ignore
 
 
 def _unused(found: Diagnosis, unused: list[str], numbers: str, commands: Commands) -> Finding:

@@ -88,8 +88,8 @@ def has_standard_prior(model: VAE, y: Tensor | None = None) -> bool:
 
 
 def has_axes(model: VAE) -> bool:
-    """Tell whether one dimension of the top latent can be moved alone: not of a class, a share or a direction."""
-    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere")
+    """Tell whether one dimension of the top latent can be moved alone: not of no class, share, direction or code."""
+    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere", "codes")
 
 
 def check_axes(model: VAE) -> None:
@@ -98,7 +98,7 @@ def check_axes(model: VAE) -> None:
         family = type(_top(model).posterior_family).__name__
         raise UsageError(
             f"the top latent of this model is a {family}: no dimension of it can be moved alone",
-            fix="decode codes of your own, such as one-hot rows of z0, z1, ...: lowerbound decode RUN CODES",
+            fix="decode codes of your own, such as those of rows (lowerbound encode): lowerbound decode RUN CODES",
         )
 
 

@@ -32,7 +32,7 @@ def _coded(spec: DataSpec, made: Made, halvings: int, places: int, channels: int
     else:
         look = mlp_encoder(spec, Delta(quantizer.params), (channels * places,), "silu")
         show = MLP(quantizer.params, likelihood.params, (channels * places,))
-    group = Coded(quantizer, UniformCodes(quantizer.codes_shape, quantizer.classes))
+    group = Coded(quantizer, _uniform(quantizer))
     decoder = Conditional(show, likelihood)
     return Recipe(spec.settle(likelihood.support), Encoder([look]), (group,), decoder, ELBO(), TRAINING)
 
@@ -207,16 +207,20 @@ def vq_vae2(
     fine, coarse = (
         VectorQuantizer(grid, dim, classes, 1, commitment, book, decay, steps_of_epoch(spec)) for grid in grids
     )
-    low = (channels, *grids[0])
+    low, likelihood = (channels, *grids[0]), default_likelihood(spec)
     up = [ResNet(spec.shape, low, channels, blocks), ResNet(low, coarse.params, channels, blocks)]
-    top = Coded(coarse, UniformCodes(coarse.codes_shape, classes))
-    level = CodedLevel(
-        fine,
-        UniformCodes(fine.codes_shape, classes),
-        ResNet(coarse.params, low, channels, blocks),
-        ResNet((2 * channels, *grids[0]), fine.params, channels, blocks),
-    )
-    likelihood = default_likelihood(spec)
+    groups = (Coded(coarse, _uniform(coarse)), _finer(fine, coarse, channels, blocks))
     decoder = ResNetDecoder((dim + channels, *grids[0]), likelihood.params, channels, blocks)
     settled, encoder = spec.settle(likelihood.support), Encoder(up, uses=(1, 0))
-    return Recipe(settled, encoder, (top, level), Conditional(decoder, likelihood), ELBO(), TRAINING)
+    return Recipe(settled, encoder, groups, Conditional(decoder, likelihood), ELBO(), TRAINING)
+
+
+def _finer(fine: Quantizer, coarse: Quantizer, channels: int, blocks: int) -> CodedLevel:
+    """Return the group of codes on a grid below a coarser one."""
+    low = (channels, *fine.places)
+    above = ResNet(coarse.params, low, channels, blocks)
+    return CodedLevel(fine, _uniform(fine), above, ResNet((2 * channels, *fine.places), fine.params, channels, blocks))
+
+
+def _uniform(quantizer: Quantizer) -> UniformCodes:
+    return UniformCodes(quantizer.codes_shape, quantizer.classes)
