@@ -26,6 +26,7 @@ stories: $(VENV)/.core
 
 results: $(VENV)/.core
 	$(BIN)/python benchmarks/results.py
+	$(BIN)/python benchmarks/equal_time.py
 
 # every known bug, made again, is noticed by a test
 museum: $(VENV)/.dev

@@ -1,6 +1,7 @@
 """A result as a page: when, where and by which command it came about, and what came out."""
 
 import platform
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,19 @@ def page(title: str, command: str, about: Sequence[str], found: object, out: Pat
     if out is not None:
         out.write_text(text, encoding="utf-8")
     return text
+
+
+def put_section(path: Path, title: str, text: str) -> None:
+    """Write a section of a page, `# title` and text, in the place of the one that was there, or at the end."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    parts = re.split(r"^(?=# )", before, flags=re.MULTILINE)
+    head, made = f"# {title}\n", f"# {title}\n\n{text.strip()}\n"
+    places = [i for i, part in enumerate(parts) if part.startswith(head)]
+    if places:
+        parts[places[0]] = made
+    else:
+        parts.append(made)
+    path.write_text("\n".join(part.strip() + "\n" for part in parts if part.strip()), encoding="utf-8")
 
 
 def processor() -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import page
 import torch
 
 import lowerbound as lb
@@ -29,6 +30,7 @@ from lowerbound.explore.latents import draw_prior
 from lowerbound.recipes import find
 
 TABLE = Path(__file__).parents[1] / "docs" / "results.md"
+TITLE = "Variants on dynamically binarised MNIST"
 CODES = 2000  # codes compared with draws from the prior
 Quantity: TypeAlias = Literal["nll", "rate", "distortion", "active_units", "mmd", "tc"]
 
@@ -154,13 +156,11 @@ def verdict(claim: Claim, facts: dict[str, Any], each: np.ndarray, vae: dict[str
 
 
 def table(found: dict[str, dict[str, Any]], verdicts: dict[str, list[str]], options: argparse.Namespace) -> str:
-    """Return docs/results.md."""
+    """Return the table and what is to be known of it."""
     some = next(iter(found.values()))
     lines = [
-        "# Variants on dynamically binarised MNIST",
-        "",
-        f"`make results` trains each row for {options.epochs} epochs on the same 55,000 images (seed {options.seed}) "
-        f"and scores the first {options.rows:,} test images, binarised once by seed. Numbers are nats for each image, "
+        f"`python benchmarks/results.py` trains each row for {options.epochs} epochs on the same 55,000 images "
+        f"(seed {options.seed}) and scores the first {options.rows:,} test images, binarised once by seed. Numbers are nats for each image, "
         "± their standard error over images: ELBO, rate and distortion are estimates by the same samples; NLL is an "
         "importance-sampled "
         f"upper bound in expectation with K = {options.num_samples}, in float32. A verdict compares with `vae` by "
@@ -224,7 +224,7 @@ def main(say: Callable[[str], None]) -> None:
         if "vae" in found:
             compared = (done[0], done[1], found["vae"], scores["vae"])
             verdicts[row.recipe] = [verdict(claim, *compared) for claim in row.claims]
-        options.out.write_text(table(found, verdicts, options), encoding="utf-8")
+        page.put_section(options.out, TITLE, table(found, verdicts, options))
         say(f"{row.recipe}: NLL {done[0]['nll'][0]:.2f}; {'; '.join(verdicts.get(row.recipe, []))}")
 
 

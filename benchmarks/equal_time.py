@@ -1,0 +1,223 @@
+"""Deeper and discrete latents on dynamically binarised MNIST, each given the same minutes of training.
+
+How many epochs fit into them is measured on two; then the row is trained for these from its start, so that its learning
+rate falls to its end. The prior of codes is fitted for as long again. All rows are scored on the first test images,
+binarised once by seed. A row that is there already is not trained again.
+
+    python benchmarks/equal_time.py [--minutes 5] [--rows 5000] [--num-samples 1000] [--only conv_vae vdvae]
+"""
+
+import argparse
+import functools
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import page
+import torch
+
+import lowerbound as lb
+from lowerbound.evaluation import score
+from lowerbound.evaluation.fidelity import sample_quality
+from lowerbound.evaluation.units import rate_per_group
+from lowerbound.priors import TransformerPrior
+from lowerbound.recipes import find
+
+TABLE = Path(__file__).parents[1] / "docs" / "results.md"
+TITLE = "Ladders and codes, at equal time"
+LEAST = 0.5  # nats that each level of a ladder is to carry
+SAMPLES = 5000  # whose features are compared
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant: the recipe, its options, the row it is held against, and whether a prior is fitted to its codes."""
+
+    name: str
+    recipe: str
+    options: dict[str, Any] = field(default_factory=dict)
+    against: str | None = None
+    fitted: bool = False
+
+
+ROWS = (
+    Row("conv_vae", "conv_vae"),
+    Row("ladder_vae", "ladder_vae", against="conv_vae"),
+    Row("vdvae", "vdvae", {"free_nats": 0.5}, against="conv_vae"),
+    Row("vq_vae", "vq_vae"),
+    Row("vq_vae, transformer", "vq_vae", against="vq_vae", fitted=True),
+)
+
+
+def arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--rows", type=int, default=5000, help="test images that are scored, the first ones")
+    parser.add_argument("--num-samples", type=int, default=1000, help="K of the NLL, where q is no point")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="rows to train (default: all)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/equal-time"), help="where rows are kept")
+    parser.add_argument("--out", type=Path, default=TABLE)
+    return parser.parse_args()
+
+
+def trained(row: Row, data: lb.Data, options: argparse.Namespace) -> tuple[lb.VAE, int, float]:
+    """Train a row for the minutes; returns the model, its epochs and the seconds they took."""
+    recipe = find(row.recipe)(data.spec, **row.options)
+    tried = lb.fit(recipe, data, epochs=2, seed=options.seed, progress=False)
+    first, second = (e["seconds"] for e in tried.history if e["split"] == "train")
+    epochs = max(1, round(60 * options.minutes / (second - first)))
+    started = time.perf_counter()
+    run = lb.fit(recipe, data, epochs=epochs, seed=options.seed, progress=False)
+    if run.status != "done":
+        raise SystemExit(f"{row.name} was stopped: nothing is kept of it")
+    return run.model, epochs, time.perf_counter() - started
+
+
+def with_fitted_prior(model: lb.VAE, data: lb.Data, options: argparse.Namespace) -> tuple[lb.VAE, int, float]:
+    """Fit a transformer to the codes for the minutes; returns the model, the epochs and the seconds they took."""
+    family: Any = model.groups[0].posterior_family
+    prior, some = TransformerPrior(family.codes_shape, family.classes), data.train.take(5500)
+    seconds = []
+    for epochs in (1, 2):
+        started = time.perf_counter()
+        lb.fit_prior(model, prior, some, epochs=epochs, seed=options.seed)
+        seconds.append(time.perf_counter() - started)
+    epochs = max(1, round(60 * options.minutes / ((seconds[1] - seconds[0]) * len(data.train) / len(some))))
+    started = time.perf_counter()
+    fitted = lb.fit_prior(model, prior, data, epochs=epochs, seed=options.seed)
+    return fitted, epochs, time.perf_counter() - started
+
+
+def measure(row: Row, data: lb.Data, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
+    """Return a row's numbers, and the NLL of each test image; the model is kept beside them."""
+    file = options.folder / f"{row.recipe}-model"
+    if row.fitted:
+        model, epochs, seconds = with_fitted_prior(lb.load(file), data, options)
+    else:
+        model, epochs, seconds = trained(row, data, options)
+        lb.save(model, file, recipe=row.recipe, options=row.options)
+    rows = data.test.matching(model.spec or data.spec).take(options.rows)
+    codes = next(iter(model.groups)).posterior_family.support == "codes"  # pyright: ignore
+    scores = score(model, rows, num_samples=1 if codes else options.num_samples)
+    nll, dims = -scores.log_px.double().numpy(), math.prod(rows.spec.shape)
+    quality = sample_quality(model, data, num=SAMPLES, seed=options.seed)
+    facts = {
+        **{key: getattr(options, key) for key in ("minutes", "rows", "num_samples", "seed")},
+        "options": row.options,
+        "epochs": epochs,
+        "train_seconds": seconds,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "elbo": float(-(scores.distortion + scores.rate).double().mean()),
+        "rate": float(scores.rate.double().mean()),
+        "nll": [float(nll.mean()), float(nll.std(ddof=1) / math.sqrt(len(nll)))],
+        "bits_per_dim": float(nll.mean() / dims / math.log(2)),
+        "groups": rate_per_group(model, rows).tolist(),
+        "samples": quality.samples.fd.value,
+        "held_out": quality.held_out.fd.value,
+        "features": quality.extractor,
+        "machine": f"{page.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return facts, nll
+
+
+def verdict(row: Row, found: dict[str, dict[str, Any]], each: dict[str, np.ndarray]) -> str:
+    """Say what a row shows beside the one it is held against, by differences paired on the same images."""
+    if row.against is None or row.against not in found:
+        return ""
+    difference = each[row.name] - each[row.against]
+    mean, se = difference.mean(), difference.std(ddof=1) / math.sqrt(len(difference))
+    held = "lower" if mean < -2 * se else "higher" if mean > 2 * se else "no different"
+    said = [f"NLL {held} than that of `{row.against}` ({mean:+.2f} ± {se:.2f})"]
+    mine, other = found[row.name], found[row.against]
+    if row.fitted:
+        nearer = "nearer" if mine["samples"] < other["samples"] else "no nearer"
+        said.append(f"samples {nearer} ({mine['samples']:.1f} against {other['samples']:.1f})")
+    elif len(mine["groups"]) > 1:
+        least = min(mine["groups"])
+        said.append(f"the level that carries least: {least:.2f} nats ({'at least' if least >= LEAST else 'below'} 0.5)")
+    return "; ".join(said)
+
+
+def section(found: dict[str, dict[str, Any]], each: dict[str, np.ndarray], options: argparse.Namespace) -> str:
+    """Return the table and what is to be known of it."""
+    some = next(iter(found.values()))
+    lines = [
+        f"`python benchmarks/equal_time.py --minutes {options.minutes:g}`: each row has {options.minutes:g} minutes of "
+        "training on the same 55,000 images, at the precision and with the kernels that are chosen by themselves; a "
+        "prior of codes has as long again. NLL in nats on the first "
+        f"{options.rows:,} test images, binarised once by seed: an importance-sampled upper bound with "
+        f"K = {options.num_samples}, and of codes, where q is a point, -ELBO. Samples: Fréchet distance of {SAMPLES:,} "
+        f"draws to training images in the features `{some['features']}`, in which as many test images lie "
+        f"{some['held_out']:.1f} away. One seed; seconds are wall-clock.",
+        "",
+        "| row | epochs | s | parameters | ELBO | rate by group | NLL | bits/dim | samples | what it shows |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in ROWS:
+        if row.name in found:
+            lines.append(_line(row, found[row.name], verdict(row, found, each)))
+    return "\n".join([*lines, "", f"{some['machine']}, {some['date']}."])
+
+
+def _line(row: Row, facts: dict[str, Any], said: str) -> str:
+    given = ", ".join(f"{name} {value}" for name, value in row.options.items())
+    groups = ", ".join(f"{rate:.2f}" for rate in facts["groups"])
+    cells = [
+        f"`{row.recipe}`{' and a transformer' if row.fitted else ''}{f' ({given})' if given else ''}",
+        str(facts["epochs"]),
+        f"{facts['train_seconds']:.0f}",
+        f"{facts['parameters']:,}",
+        f"{facts['elbo']:.2f}",
+        groups,
+        f"{facts['nll'][0]:.2f} ± {facts['nll'][1]:.2f}",
+        f"{facts['bits_per_dim']:.4f}",
+        f"{facts['samples']:.1f}",
+        said,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def kept(path: Path, row: Row, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Return a row that was measured before with the same options, or None."""
+    if not path.with_suffix(".json").exists() or not path.with_suffix(".npy").exists():
+        return None
+    facts = json.loads(path.with_suffix(".json").read_text())
+    asked = {key: getattr(options, key) for key in ("minutes", "rows", "num_samples", "seed")}
+    asked["options"] = json.loads(json.dumps(row.options))
+    if any(facts[name] != value for name, value in asked.items()):
+        return None
+    return facts, np.load(path.with_suffix(".npy"), allow_pickle=False)
+
+
+def main(say: Callable[[str], None]) -> None:
+    """Measure the rows that are missing, and write the section after each."""
+    options = arguments()
+    data = lb.load_data("mnist")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict[str, Any]] = {}
+    each: dict[str, np.ndarray] = {}
+    for row in ROWS:
+        path = options.folder / row.name.replace(", ", "-")
+        done = kept(path, row, options)
+        if done is None and options.only and row.name not in options.only:
+            continue
+        if done is None:
+            done = measure(row, data, options)
+            np.save(path.with_suffix(".npy"), done[1])
+            path.with_suffix(".json").write_text(json.dumps(done[0], indent=1) + "\n")
+        found[row.name], each[row.name] = done
+        page.put_section(options.out, TITLE, section(found, each, options))
+        say(f"{row.name}: NLL {done[0]['nll'][0]:.2f}; {verdict(row, found, each)}")
+
+
+if __name__ == "__main__":
+    main(functools.partial(print, flush=True))
