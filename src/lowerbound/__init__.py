@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from . import families, groups, networks, objectives, posteriors, priors, recipes
     from .core.compose import composed
     from .core.errors import LowerboundError
+    from .core.modalities import split, translate
     from .core.model import VAE, Conditional, Encoder
     from .core.recipe import Recipe, Training, recipe
     from .core.record import recorded
     from .core.spec import Column, DataSpec
     from .core.types import Batch, Latent, Trace
-    from .data import Data, Dataset, from_arrays, from_stream, load_data, load_rows
+    from .data import Data, Dataset, from_arrays, from_stream, joined, load_data, load_rows
     from .data.sprites import factors
     from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
     from .evaluation.annealed import Annealing, annealed, bidirectional, rate_distortion
@@ -45,7 +46,8 @@ _HOME = {
     "Column": "core.spec", "DataSpec": "core.spec",
     "Batch": "core.types", "Latent": "core.types", "Trace": "core.types",
     "Data": "data", "Dataset": "data", "from_arrays": "data", "from_stream": "data",
-    "load_data": "data", "load_rows": "data",
+    "joined": "data", "load_data": "data", "load_rows": "data",
+    "split": "core.modalities", "translate": "core.modalities",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "rate_per_dimension": "evaluation", "report": "explore.report",
     "Annealing": "evaluation.annealed", "annealed": "evaluation.annealed", "bidirectional": "evaluation.annealed",
@@ -66,9 +68,10 @@ __all__ = [
     "VAE", "Annealing", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Diagnosis", "Encoder",
     "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units",
     "annealed", "bidirectional", "column_errors", "composed", "doctor", "evaluate", "factors", "families", "fit",
-    "fit_prior", "from_arrays", "from_stream", "groups", "load", "load_data", "load_rows", "mutated", "networks",
-    "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes",
-    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score",
+    "fit_prior", "from_arrays", "from_stream", "groups", "joined", "load", "load_data", "load_rows", "mutated",
+    "networks", "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes",
+    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score", "split",
+    "translate",
 ]  # fmt: skip
 
 

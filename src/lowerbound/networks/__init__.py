@@ -5,6 +5,7 @@ from .conv import ConvDecoder, ConvEncoder
 from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
+from .modalities import ModalityDecoders, ModalityEncoders
 from .resnet import ResNet
 from .spectral import SpectralNorm
 
@@ -16,6 +17,8 @@ __all__ = [
     "ConvEncoder",
     "GatedMLP",
     "LogCounts",
+    "ModalityDecoders",
+    "ModalityEncoders",
     "ResNet",
     "SpectralNorm",
 ]
