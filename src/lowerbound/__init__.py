@@ -69,9 +69,9 @@ __all__ = [
     "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units",
     "annealed", "bidirectional", "column_errors", "composed", "doctor", "evaluate", "factors", "families", "fit",
     "fit_prior", "from_arrays", "from_stream", "groups", "joined", "load", "load_data", "load_rows", "mutated",
-    "networks", "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes",
-    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score", "split",
-    "translate",
+    "networks", "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe",
+    "recipes", "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save",
+    "score", "split", "translate",
 ]  # fmt: skip
 
 
