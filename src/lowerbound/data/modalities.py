@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.errors import DataError, UsageError
 from ..core.spec import Binarize, DataSpec, Modality
-from .arrays import as_array, from_arrays, labels_of
+from .arrays import as_array, check_choices, from_arrays, labels_of
 from .dataset import Data, Dataset
 from .splits import Rows, make_data, plan_splits, weights_of
 from .stored import Stored
@@ -64,7 +64,7 @@ def joined(
         )
     made, there = {}, {}
     for part, values in parts.items():
-        made[part], there[part] = _part(part, values, observed.get(part), binarize, seed)
+        made[part], there[part] = _part(part, values, observed.get(part), seed)
     counts = {part: len(rows) for part, rows in made.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{count} of {part}" for part, count in counts.items())
@@ -74,6 +74,9 @@ def joined(
     x, scale, mask = _side_by_side(made, there)
     missing = {part: not bool(seen.all()) for part, seen in there.items()}
     spec = _spec(name, {part: each.spec for part, each in made.items()}, classes, missing, seed)
+    if binarize != "auto":
+        check_choices(binarize=binarize)
+        spec = spec.protocol(binarize)
     lost = [f"{part} in {int((~seen).sum()):,}" for part, seen in there.items() if missing[part]]
     notes = (f"of {rows:,} rows some lack a modality, which is masked: {', '.join(lost)}",) if lost else ()
     plan = plan_splits(rows, None, seed, valid_fraction, test_fraction)
@@ -147,7 +150,7 @@ def _spec(
     return replace(spec, binarize=grey[0]) if grey else spec
 
 
-def _part(name: str, values: Any, observed: Any, binarize: Binarize, seed: int) -> tuple[Dataset, Tensor]:
+def _part(name: str, values: Any, observed: Any, seed: int) -> tuple[Dataset, Tensor]:
     """Return one modality's rows, and which of them are there, `[N]` bool."""
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
     if array.ndim == 0 or len(array) < 2:
@@ -164,11 +167,7 @@ def _part(name: str, values: Any, observed: Any, binarize: Binarize, seed: int) 
     array = array[:, None] if array.ndim == 1 else array
     if array.dtype.kind == "f":
         array, seen = _without_nan(name, array, seen)
-    whole = from_arrays(
-        array, name=name, binarize=binarize, seed=seed, valid_fraction=0.0, test_fraction=0.0, memory="hold"
-    )
-    if not whole.spec.grey and binarize not in ("auto", "none") and whole.spec.support == "unit":
-        raise UsageError(f"{name} has several channels, which are not binarised", fix="binarize='auto'")
+    whole = from_arrays(array, name=name, seed=seed, valid_fraction=0.0, test_fraction=0.0, memory="hold")
     return whole.train, torch.from_numpy(seen)
 
 
