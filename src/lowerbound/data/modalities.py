@@ -36,8 +36,8 @@ def joined(
 
     Args:
         parts: by name, arrays or tensors of N rows, as `from_arrays` takes them: images, tables, or vectors `[N]`.
-            Texts and whole numbers `[N]` are categories, floats `[N]` one real value each. A row of NaN alone is
-            missing.
+            Texts and whole numbers `[N]` are categories, floats `[N]` one real value each, which are not standardised:
+            training wants a spread of about 1. A row of NaN alone is missing.
         observed: by name, which rows have a modality, `[N]` bool; those left out are there in all rows.
         y: labels `[N]` that are no modality, or None.
         weight: row weights `[N]`, or None.
@@ -76,6 +76,8 @@ def joined(
     spec = _spec(name, {part: each.spec for part, each in made.items()}, classes, missing, seed)
     if binarize != "auto":
         check_choices(binarize=binarize)
+        if binarize != "none" and not any(m.spec.grey for m in spec.modalities):
+            raise UsageError(f"nothing of {name} is grey images, which could be binarised", fix="drop binarize")
         spec = spec.protocol(binarize)
     lost = [f"{part} in {int((~seen).sum()):,}" for part, seen in there.items() if missing[part]]
     notes = (f"of {rows:,} rows some lack a modality, which is masked: {', '.join(lost)}",) if lost else ()
