@@ -1,8 +1,9 @@
 """Coherence of models of three modalities on MNIST: two digits side by side, the first one's label, and their sum.
 
-Each recipe is trained for the same number of epochs on the same pairs, a fifth of whose rows lack the label and another
-fifth the sum. A classifier of single digits, trained on other images, reads the halves of images; label and sum are read
-as the class that is most probable. Given label and sum, an image must show both digits; given one of them, what it says.
+Each recipe is trained for the same number of epochs on the same pairs, a fifth of whose rows lack the label and
+another fifth the sum. A classifier of single digits, trained on other images, reads the halves of images; label and
+sum are read as the class that is most probable. Given label and sum, an image must show both digits; given one of
+them, what it says.
 
     python benchmarks/modalities.py [--pairs 12000] [--epochs 15] [--out docs/modalities.md]
 """
