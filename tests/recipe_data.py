@@ -3,8 +3,7 @@
 from functools import cache
 
 from lowerbound import Data, load_data
-
-OF_MODALITIES = ("mmvae", "mopoe", "mvae")
+from lowerbound.recipes.modalities import OF_MODALITIES
 
 
 @cache

@@ -17,6 +17,8 @@ from ..priors import StandardNormal
 from .parts import TRAINING, default_likelihood, mlp_encoder
 
 Balance: TypeAlias = Literal["dims", "none"]
+OF_MODALITIES = ("mmvae", "mopoe", "mvae")
+"""The recipes that need data of several modalities."""
 
 
 def _count(spec: DataSpec) -> int:
