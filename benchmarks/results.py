@@ -160,7 +160,8 @@ def table(found: dict[str, dict[str, Any]], verdicts: dict[str, list[str]], opti
     some = next(iter(found.values()))
     lines = [
         f"`python benchmarks/results.py` trains each row for {options.epochs} epochs on the same 55,000 images "
-        f"(seed {options.seed}) and scores the first {options.rows:,} test images, binarised once by seed. Numbers are nats for each image, "
+        f"(seed {options.seed}) and scores the first {options.rows:,} test images, binarised once by seed. Numbers "
+        "are nats for each image, "
         "± their standard error over images: ELBO, rate and distortion are estimates by the same samples; NLL is an "
         "importance-sampled "
         f"upper bound in expectation with K = {options.num_samples}, in float32. A verdict compares with `vae` by "

@@ -10,20 +10,23 @@ import sys
 import textwrap
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
-from lowerbound import fit, load, load_data, recipes, save
+from lowerbound import fit, load, recipes, save
 from lowerbound.core.objective import first_step
 from lowerbound.core.recipe import RECIPES
 from lowerbound.core.record import describe, rebuild
 from lowerbound.core.types import Batch
 from lowerbound.core.walk import mode
 from lowerbound.train.update import Guard, make_optimizers, update
+from recipe_data import digits_for
 
 NAMES = sorted(RECIPES)
 K, B = 3, 7
+HERE = Path(__file__).parent
 every_recipe = pytest.mark.parametrize("name", NAMES)
 # Recipes whose objective cannot become one graph, each with the reason.
 NOT_ONE_GRAPH: dict[str, str] = {
@@ -32,24 +35,19 @@ NOT_ONE_GRAPH: dict[str, str] = {
 
 
 @cache
-def digits():
-    return load_data("digits")
-
-
-@cache
 def made(name):
     """Return the recipe with its defaults, on the digits."""
-    return RECIPES[name](digits().spec)
+    return RECIPES[name](digits_for(name).spec)
 
 
 def batch(name, rows=B):
-    return digits().train.matching(made(name).spec).batch(slice(0, rows))
+    return digits_for(name).train.matching(made(name).spec).batch(slice(0, rows))
 
 
 @cache
 def trained(name):
     """Return a short run; the tests share it and must not change it."""
-    some = replace(digits(), train=digits().train.take(800))
+    some = replace(digits_for(name), train=digits_for(name).train.take(800))
     return fit(made(name), some, epochs=3, seed=2, progress=False)
 
 
@@ -131,7 +129,8 @@ def test_a_few_epochs_make_it_better(name):
 
 @every_recipe
 def test_the_same_seed_gives_the_same_bytes(name):
-    few = replace(digits(), train=digits().train.take(100), valid=digits().valid.take(50))
+    of = digits_for(name)
+    few = replace(of, train=of.train.take(100), valid=of.valid.take(50))
     one, other = (fit(made(name), few, epochs=2, seed=2, progress=False).model for _ in range(2))
     assert weights(one) == weights(other)
 
@@ -206,9 +205,13 @@ ONE_GRAPH = """
     from lowerbound.core.noise import reseed
     from lowerbound.core.recipe import RECIPES
 
+    sys.path.insert(0, sys.argv[3])
+    from recipe_data import digits_for
+
     torch.set_num_threads(1)
-    data, _ = lb.load_data("digits"), lb.recipes  # naming the package fills the table
+    lb.recipes  # naming the package fills the table
     for name in json.loads(sys.argv[2]):
+        data = digits_for(name)
         recipe = RECIPES[name](data.spec)
         model, objective = recipe.build()
         batch = data.train.matching(recipe.spec).batch(slice(0, 7))
@@ -240,7 +243,7 @@ def compiled(request):
     @cache
     def by(backend):
         here = json.dumps([params["name"] for params in asked if params["backend"] == backend])
-        words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ONE_GRAPH), backend, here]
+        words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ONE_GRAPH), backend, here, str(HERE)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         return dict(json.loads(line) for line in done.stdout.splitlines())

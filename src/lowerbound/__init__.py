@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from . import families, groups, networks, objectives, posteriors, priors, recipes
     from .core.compose import composed
     from .core.errors import LowerboundError
+    from .core.modalities import split, translate
     from .core.model import VAE, Conditional, Encoder
     from .core.recipe import Recipe, Training, recipe
     from .core.record import recorded
     from .core.spec import Column, DataSpec
     from .core.types import Batch, Latent, Trace
-    from .data import Data, Dataset, from_arrays, from_stream, load_data, load_rows
+    from .data import Data, Dataset, from_arrays, from_stream, joined, load_data, load_rows, with_label
     from .data.sprites import factors
     from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
     from .evaluation.annealed import Annealing, annealed, bidirectional, rate_distortion
+    from .evaluation.coherence import Coherence, coherence, same_class
     from .evaluation.doctor import Diagnosis, doctor
     from .evaluation.fidelity import sample_quality
     from .evaluation.outliers import mutated, outliers
@@ -45,11 +47,13 @@ _HOME = {
     "Column": "core.spec", "DataSpec": "core.spec",
     "Batch": "core.types", "Latent": "core.types", "Trace": "core.types",
     "Data": "data", "Dataset": "data", "from_arrays": "data", "from_stream": "data",
-    "load_data": "data", "load_rows": "data",
+    "joined": "data", "with_label": "data", "load_data": "data", "load_rows": "data",
+    "split": "core.modalities", "translate": "core.modalities",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "rate_per_dimension": "evaluation", "report": "explore.report",
     "Annealing": "evaluation.annealed", "annealed": "evaluation.annealed", "bidirectional": "evaluation.annealed",
     "rate_distortion": "evaluation.annealed",
+    "Coherence": "evaluation.coherence", "coherence": "evaluation.coherence", "same_class": "evaluation.coherence",
     "Diagnosis": "evaluation.doctor", "doctor": "evaluation.doctor",
     "sample_quality": "evaluation.fidelity",
     "mutated": "evaluation.outliers", "outliers": "evaluation.outliers",
@@ -63,12 +67,13 @@ _HOME = {
 _MODULES = ("families", "groups", "networks", "objectives", "posteriors", "priors", "recipes")
 
 __all__ = [
-    "VAE", "Annealing", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Diagnosis", "Encoder",
-    "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units",
-    "annealed", "bidirectional", "column_errors", "composed", "doctor", "evaluate", "factors", "families", "fit",
-    "fit_prior", "from_arrays", "from_stream", "groups", "load", "load_data", "load_rows", "mutated", "networks",
-    "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes",
-    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score",
+    "VAE", "Annealing", "Batch", "Coherence", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Diagnosis",
+    "Encoder", "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__",
+    "active_units", "annealed", "bidirectional", "coherence", "column_errors", "composed", "doctor", "evaluate",
+    "factors", "families", "fit", "fit_prior", "from_arrays", "from_stream", "groups", "joined", "load",
+    "load_data", "load_rows", "mutated", "networks", "objectives", "outliers", "posteriors", "priors",
+    "rate_distortion", "rate_per_dimension", "recipe", "recipes", "reconstruction", "recorded", "report",
+    "representation", "resume", "same_class", "sample_quality", "save", "score", "split", "translate", "with_label",
 ]  # fmt: skip
 
 

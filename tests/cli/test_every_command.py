@@ -354,7 +354,7 @@ def test_a_fine_tuned_run_reads_its_data_in_the_units_of_the_first(lowerbound, h
 def test_every_command_is_tried_here():
     tried = {*MAKING, "train", "evaluate", "score", "encode", "decode", "data", "report", "runs", "compare", "resume"}
     tried |= {"doctor", "outliers"}
-    elsewhere = {"cite", "demo", "export-config", "fit-prior", "parts", "recipes", "sweep", "track"}
+    elsewhere = {"cite", "demo", "export-config", "fit-prior", "parts", "recipes", "sweep", "track", "translate"}
     assert tried | elsewhere == set(COMMANDS)
 
 

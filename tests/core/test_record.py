@@ -9,13 +9,14 @@ import sys
 import pytest
 from torch import nn
 
-from lowerbound import load_data, recipes
+from lowerbound import recipes
 from lowerbound.core.errors import CorruptArtifact, UsageError
 from lowerbound.core.model import VAE, Conditional, Encoder, Network
 from lowerbound.core.recipe import RECIPES
 from lowerbound.core.record import describe, rebuild, recorded
 from lowerbound.families import Bernoulli, Normal
 from lowerbound.networks import MLP
+from recipe_data import digits_for
 
 
 @recorded
@@ -33,7 +34,7 @@ def shapes(module):
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_model_and_objective_of_every_recipe_survive_json(name):
     small = {"latent_dim": 3} if "latent_dim" in inspect.signature(RECIPES[name]).parameters else {}
-    model, objective = RECIPES[name](load_data("digits").spec, **small).build()
+    model, objective = RECIPES[name](digits_for(name).spec, **small).build()
     for part in (model, objective):
         again = rebuild(json.loads(json.dumps(describe(part))))
         assert type(again) is type(part)

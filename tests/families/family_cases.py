@@ -122,6 +122,7 @@ ELSEWHERE = {
     "Delta": "test_no_density.py",
     "Dequantized": "test_dequantized.py",  # a draw in a bound on log p
     "Columns": "test_columns.py",  # made of columns, not of one event shape
+    "Modalities": "test_modalities.py",  # made of other families
 }
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

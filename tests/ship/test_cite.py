@@ -8,6 +8,7 @@ import pytest
 from lowerbound import families, groups, load_data, networks, objectives, posteriors, priors, recipes
 from lowerbound.core.recipe import RECIPES
 from lowerbound.ship.cite import cite, references
+from recipe_data import digits_for
 
 NAMED = re.compile(r"arXiv \d{4}\.\d{4,5}")
 PACKAGES = (families, groups, networks, objectives, posteriors, priors)
@@ -40,7 +41,7 @@ def test_every_paper_that_a_docstring_names_has_an_entry(thing):
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_has_something_to_cite_but_the_counter_examples_of_tutorials(name):
-    entries = cite(RECIPES[name](load_data("digits").spec).describe())
+    entries = cite(RECIPES[name](digits_for(name).spec).describe())
     assert entries.startswith("@software{lowerbound")
     assert entries.count("@") >= 2
 

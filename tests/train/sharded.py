@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
 
+sys.path.insert(1, str(Path(__file__).parents[1]))  # where the data of recipes are
+
 import torch
 from joint_parts import CPU, ROWS, Elsewhere, Full, Partial, Tally, batch_of, every
 from torch.distributed.tensor import DTensor
@@ -23,6 +25,7 @@ from lowerbound.train.loop import Loop
 from lowerbound.train.processes import ALONE, join
 from lowerbound.train.sharding import Sharded
 from lowerbound.train.update import Cast, Guard, Pieces, make_optimizers, update
+from recipe_data import digits_for
 
 STEPS = 3
 randn = torch.randn
@@ -192,16 +195,17 @@ def validated(processes):
 
 def recipes():
     """Train every recipe with divided and with whole weights: how far they come apart, and how far they went."""
-    digits, found = lb.load_data("digits"), {}
-    of = lb.Data(digits.train.take(60), digits.valid.take(20), digits.test.take(5))
+    found = {}
     small = {"latent_dim": 2, "pseudo_inputs": 7, "components": 3, "hidden": (6,)}
     for name, function in sorted(RECIPES.items()):
+        digits = digits_for(name)
+        of = lb.Data(digits.train.take(60), digits.valid.take(20), digits.test.take(5))
         known = signature(function).parameters
         options = {k: v for k, v in small.items() if k in known and isinstance(v, type(known[k].default))}
         made = function(of.spec, **options).replace(after=())
         plan = {"batch_size": 17, "optimizer": "sgd", "lr": 0.05, "clip": 1.0, "lr_warmup": 0, "progress": False}
 
-        def train(epochs, shard, made=made, plan=plan):
+        def train(epochs, shard, made=made, plan=plan, of=of):
             return lb.fit(made, of, epochs=epochs, shard=shard, **plan).model.state_dict()
 
         try:

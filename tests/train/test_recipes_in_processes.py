@@ -8,7 +8,6 @@ import torch
 from joint_parts import CPU
 from row_noise import LOCK, RowNoise, both
 
-from lowerbound import load_data
 from lowerbound.core.errors import Incompatible
 from lowerbound.core.model import Stateful
 from lowerbound.core.objective import Objective
@@ -18,6 +17,7 @@ from lowerbound.objectives import ELBO
 from lowerbound.train.loop import Loop
 from lowerbound.train.processes import ALONE, Processes
 from lowerbound.train.update import Guard, make_optimizers, update
+from recipe_data import digits_for
 
 PARTS = (37, 29)  # rows of two processes; no size in a model is a multiple of one of these, or of their sum
 # State that is not a sum over rows, each with the reason.
@@ -28,15 +28,10 @@ SMALL = {"latent_dim": 2, "pseudo_inputs": 7, "components": 3, "hidden": (6,)}
 
 
 @cache
-def digits():
-    return load_data("digits")
-
-
-@cache
 def made(name):
     known = signature(RECIPES[name]).parameters
     options = {k: v for k, v in SMALL.items() if k in known and isinstance(v, type(known[k].default))}
-    return RECIPES[name](digits().spec, **options)
+    return RECIPES[name](digits_for(name).spec, **options)
 
 
 def one_step(recipe, processes):
@@ -44,7 +39,12 @@ def one_step(recipe, processes):
     first, rows = (0, sum(PARTS)) if processes is ALONE else (processes.rank * PARTS[0], PARTS[processes.rank])
     with LOCK:
         model, objective = recipe.build(3)
-        batch = digits().train.matching(recipe.spec).batch(slice(0, sum(PARTS))).rows(slice(first, first + rows))
+        batch = (
+            digits_for(recipe.name)
+            .train.matching(recipe.spec)
+            .batch(slice(0, sum(PARTS)))
+            .rows(slice(first, first + rows))
+        )
     optimizers = make_optimizers(objective.players(model), Training(optimizer="sgd", lr=1e-9))
     with RowNoise(first, rows):
         update(objective, model, optimizers, batch, torch.zeros(()), Guard(CPU), processes=processes)
@@ -79,7 +79,7 @@ def test_a_recipe_takes_the_step_of_one_process_or_refuses(name):
         return
     kind = type(recipe.objective).__name__
     with pytest.raises(Incompatible, match=f"{kind} compares the codes of a whole batch .* among processes"):
-        Loop(recipe, digits(), 0, CPU, processes=Two())
+        Loop(recipe, digits_for(name), 0, CPU, processes=Two())
 
 
 def test_most_recipes_can_be_trained_by_several_processes_and_some_refuse():

@@ -8,6 +8,7 @@ import tyro
 from ..core.recipe import RECIPES
 from ..data import load_data
 from ..recipes import find
+from ..recipes.modalities import OF_MODALITIES
 from ..ship.cite import cite
 from ..ship.files import read_json
 from ..train import find_run
@@ -27,8 +28,9 @@ def command(words: list[str]) -> int:
     """Run `lowerbound cite`."""
     options = parse(Cite, words, "cite")
     if options.name in RECIPES:
-        result(cite(find(options.name)(load_data("digits").spec).describe()))
-        say(f"next:  lowerbound train {options.name} --data mnist")
+        several = options.name in OF_MODALITIES
+        result(cite(find(options.name)(load_data("digits", with_label=several).spec).describe()))
+        say(f"next:  lowerbound train {options.name} --data mnist{' --with-label' * several}")
     else:
         result(cite(read_json(find_run(options.name) / "recipe.json")))
         say(f"next:  lowerbound report {options.name}")

@@ -155,7 +155,8 @@ def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
             say(f"{options.data} is what the run was trained on: all its rows (--split test for those held out)")
         rows = own_data(folder, spec).split(options.split or "all")
     elif options.data in BUILTIN:
-        rows = load_data(options.data, seed=spec.data_seed).split(options.split or "all")
+        with_label = bool(spec.modalities)
+        rows = load_data(options.data, seed=spec.data_seed, with_label=with_label).split(options.split or "all")
     else:
         rows = _new_rows(options, spec)
     if len(rows) == 0:
@@ -182,6 +183,7 @@ def _new_rows(options: RowsOptions, spec: DataSpec) -> Dataset:
         data = load_data(
             options.data, like=spec, seen=options.seen, seed=spec.data_seed, alpha=options.alpha,
             skip_bad=options.skip_bad, delimiter=options.delimiter, encoding=options.encoding,
+            with_label=bool(spec.modalities),
         )  # fmt: skip
         for line in data.notes:
             say(line)

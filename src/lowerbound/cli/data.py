@@ -94,6 +94,9 @@ def _facts_of(name: str) -> dict[str, Any]:
 
 def likelihood_of(spec: DataSpec) -> dict[str, str]:
     """Return the name of the likelihood that these data get by default, and why."""
+    if spec.modalities:
+        each = ", ".join(f"{m.name} {type(default_likelihood(m.spec)).__name__}" for m in spec.modalities)
+        return {"name": "Modalities", "why": f"each modality gets one of its own: {each}"}
     support = "mixed" if spec.scored_support == "mixed" else type(default_likelihood(spec)).__name__
     if support == "mixed":
         kinds = sorted({c.kind for c in spec.modelled})

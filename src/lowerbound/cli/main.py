@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("sample", "draw new examples from a run"),
     "reconstruct": ("reconstruct", "encode and decode examples by a run"),
     "denoise": ("denoise", "clean corrupted or hazy examples by a run"),
+    "translate": ("translate", "one modality of examples from others: translate RUN --given label --to image"),
     "encode": ("encode", "codes of examples"),
     "decode": ("decode", "examples from codes"),
     "interpolate": ("interpolate", "examples on the way from one to another"),

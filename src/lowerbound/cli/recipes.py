@@ -8,6 +8,7 @@ import tyro
 
 from ..core.recipe import RECIPES
 from ..recipes import find
+from ..recipes.modalities import OF_MODALITIES
 from .mistakes import parse
 from .output import result, result_json, say
 
@@ -36,7 +37,8 @@ def command(words: list[str]) -> int:
     else:
         function = find(options.name)
         result(f"{options.name}{_options(inspect.signature(function))}\n\n{inspect.getdoc(function)}")
-        say(f"next:  lowerbound train {options.name} --data mnist")
+        several = options.name in OF_MODALITIES
+        say(f"next:  lowerbound train {options.name} --data mnist{' --with-label' * several}")
     return 0
 
 

@@ -12,6 +12,7 @@ from ..core.errors import UsageError
 from ..core.recipe import Recipe, RecipeFunction, Training
 from ..data import Data, load_data
 from ..recipes import find
+from ..recipes.modalities import OF_MODALITIES
 from ..trackers.trackers import Name
 from ..train import fit, open_run
 from ..train.plan import start_threads
@@ -170,8 +171,8 @@ def _options(chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def defaults_of(name: str) -> dict[str, Any]:
-    """Return the default options of a recipe, with digits for its data."""
-    chosen = _options(vars(train_options(name, find(name))(data="digits")))
+    """Return the default options of a recipe, with digits for its data, beside their labels if it needs two kinds."""
+    chosen = _options(vars(train_options(name, find(name))(data="digits", with_label=name in OF_MODALITIES)))
     return {"recipe": name, **{option: value for option, value in chosen.items() if option not in KINDS}}
 
 

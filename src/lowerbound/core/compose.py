@@ -70,6 +70,13 @@ def resized(
     (2, 4)
     """
     arguments = arguments_of(network)
+    if any(isinstance(value, tuple) and any(isinstance(n, Network) for n in value) for value in arguments.values()):
+        raise Incompatible(
+            f"the networks of a {type(network).__name__} are made for its modalities, and cannot be made anew for "
+            "another likelihood or posterior",
+            where="part x modalities",
+            expected="another prior or objective alone",
+        )
     inner = {name: value for name, value in arguments.items() if isinstance(value, Network)}
     if inner:
         changed = {name: resized(value, in_shape=in_shape, out_shape=out_shape) for name, value in inner.items()}

@@ -71,6 +71,10 @@ class Distribution(TorchDistribution):
         elements = self._log_prob_elements(torch.where(observed, value, self.filler))
         return self._sum_events(torch.where(observed, elements, 0.0))
 
+    def log_prob_parts(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return log_prob of each of the modalities that a value is made of, `[M, *batch]`; of one kind it is one."""
+        return self.log_prob(value, mask)[None]
+
     @property
     def centre(self) -> Tensor:
         """One representative value inside the support: the mean, unless that lies outside."""

@@ -295,7 +295,8 @@ class VAE(nn.Module):
 
     def visit(self, batch: Batch, num_samples: int = 1, source: Source = from_posterior) -> tuple[Tensor, Latents]:
         """Return the state that is decoded, `[K, B, *state]`, and the latents of a pass with K samples for each row."""
-        features = self.encoder(batch.x if batch.seen is None else batch.seen, batch.y, batch.mask)
+        mask = batch.mask if batch.seen_mask is None else batch.seen_mask
+        features = self.encoder(batch.x if batch.seen is None else batch.seen, batch.y, mask)
         lent = Lent(self.infer, batch.index if self.training else None)
         return walk(self._groups(), features, batch.y, lent, source, (num_samples, batch.x.shape[0]))
 

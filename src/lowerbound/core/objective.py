@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .model import VAE, Group
+from .spec import DataSpec
 from .types import Batch, Trace
 
 Step: TypeAlias = Float[Tensor, ""]
@@ -93,6 +94,10 @@ class Objective(nn.Module):
     def settled(self) -> int:
         """The step from which no schedule changes any more; early stopping waits for it."""
         return max((s.settled for s in vars(self).values() if isinstance(s, Schedule)), default=0)
+
+    def remarks(self, spec: DataSpec) -> tuple[str, ...]:
+        """Return what must be said of it before a training on such data starts."""
+        return ()
 
     def players(self, model: VAE) -> dict[str, list[nn.Parameter]]:
         """Return the parameters each player moves."""

@@ -25,6 +25,11 @@ class Rule:
     broken: Callable[[VAE, Objective, DataSpec], str | None]
 
 
+def _has_categories(spec: DataSpec) -> bool:
+    of_modalities = any(m.spec.support == "onehot" or _has_categories(m.spec) for m in spec.modalities)
+    return of_modalities or any(column.size > 1 for column in spec.modelled)
+
+
 def _groups(model: VAE) -> list[Group]:
     return [g for g in model.groups if isinstance(g, Group)]
 
@@ -131,7 +136,7 @@ def _borrowed_condition(model: VAE, objective: Objective, spec: DataSpec) -> str
 
 def _pseudo_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     parts = [part for g in _groups(model) for part in g.children() if getattr(part, "learns_inputs", False)]
-    if not parts or not any(column.size > 1 for column in spec.modelled):
+    if not parts or not _has_categories(spec):
         return None
     return f"a {type(parts[0]).__name__} prior cannot be used on {spec.name}"
 
@@ -188,7 +193,7 @@ def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
 
 
 def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    if not objective.corrupts or not any(column.size > 1 for column in spec.modelled):
+    if not objective.corrupts or not _has_categories(spec):
         return None
     return f"{type(objective).__name__} cannot be used on {spec.name}, which has categories"
 

@@ -81,6 +81,7 @@ class DataSpec:
         layout: axes of one image where it came from: "chw", "hwc", or "hw" without a channel axis.
         form: what the data came as; the form in which new ones are written.
         paired: True if the encoder was shown other values than those that are scored.
+        modalities: what lies side by side in one example, in order; empty for data of one kind.
     """
 
     name: str
@@ -98,6 +99,7 @@ class DataSpec:
     layout: Layout = "chw"
     form: Form = "arrays"
     paired: bool = False
+    modalities: "tuple[Modality, ...]" = ()
 
     @property
     def dims(self) -> int:
@@ -115,8 +117,22 @@ class DataSpec:
         return self.binarize not in ("auto", "none")
 
     @property
+    def grey(self) -> bool:
+        """True for images of one channel with values in [0, 1]."""
+        return self.kind == "image" and self.shape[0] == 1 and self.support == "unit"
+
+    @property
+    def drawn(self) -> Tensor | None:
+        """True for values that are 0/1 pixels made from grey ones, `[D]` of modalities; None for data of one kind."""
+        if not self.modalities:
+            return None
+        return torch.cat([torch.full((m.spec.dims,), m.spec.binarized) for m in self.modalities])
+
+    @property
     def scored_support(self) -> Support:
         """Support of the values a likelihood scores, after binarisation; grey values of 8-bit data are levels."""
+        if self.modalities:
+            return "mixed"
         if self.binarized:
             return "binary"
         return "levels" if self.support == "unit" and self.resolution else self.support
@@ -133,8 +149,8 @@ class DataSpec:
 
     @property
     def masked(self) -> bool:
-        """True if cells were missing."""
-        return any(c.missing for c in self.columns)
+        """True if cells, or a modality of some rows, were missing."""
+        return any(c.missing for c in self.columns) or any(m.missing or m.spec.masked for m in self.modalities)
 
     @property
     def log_scale(self) -> Tensor | None:
@@ -142,6 +158,9 @@ class DataSpec:
 
         None where a model sees the data's own units.
         """
+        each = [(m.spec.dims, m.spec.log_scale) for m in self.modalities]
+        if any(scale is not None for _, scale in each):
+            return torch.cat([torch.zeros(n, dtype=torch.float64) if s is None else s for n, s in each])
         if not any(c.real and c.scale != 1 for c in self.modelled):
             return None
         return torch.tensor([math.log(c.scale) if c.real else 0.0 for c in self.modelled], dtype=torch.float64)
@@ -154,8 +173,34 @@ class DataSpec:
         return tuple(c.name for c in every if c.kind == "category" and c.dtype in texts)
 
     def settle(self, wanted: Support) -> "DataSpec":
-        """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary."""
+        """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary.
+
+        Of several modalities the grey images become dynamic.
+        """
         if self.binarize != "auto":
             return self
+        if self.modalities:
+            return self.protocol("dynamic")
         dynamic = wanted == "binary" and self.support == "unit"
         return replace(self, binarize="dynamic" if dynamic else "none")
+
+    def protocol(self, binarize: Binarize) -> "DataSpec":
+        """Return the spec of several modalities with the grey images among them made 0/1 in this way."""
+        each = tuple(replace(m, spec=replace(m.spec, binarize=binarize)) if m.spec.grey else m for m in self.modalities)
+        return replace(self, binarize=binarize, modalities=each)
+
+
+@recorded
+@dataclass(frozen=True)
+class Modality:
+    """One of several kinds of data that describe the same example: its values lie in x beside those of the others.
+
+    Args:
+        name: what it is called.
+        spec: what its values are; `shape` is that before they were laid side by side.
+        missing: True if some rows have none of it, rows held out included.
+    """
+
+    name: str
+    spec: DataSpec
+    missing: bool = False

@@ -24,6 +24,7 @@ class Batch:
         seen: what the encoder sees; None means x.
         y: condition, one-hot labels `[B, C]`.
         mask: 1 where x is observed, shape of x; None means everywhere.
+        seen_mask: 1 where the encoder may look, shape of what it sees; None means where `mask` says.
         index: row numbers `[B]`.
         weight: row weights `[B]`, 1 on average over the data set.
     """
@@ -34,6 +35,7 @@ class Batch:
     mask: Float[Tensor, "B *event"] | None = None
     index: Tensor | None = None
     weight: Float[Tensor, " B"] | None = None
+    seen_mask: Float[Tensor, "B *seen"] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""

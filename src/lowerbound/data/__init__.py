@@ -5,6 +5,10 @@ from .arrays import from_arrays
 from .builtin import BUILTIN
 from .dataset import Data, Dataset
 from .load import load_data, load_rows
+from .modalities import joined, with_label
 from .streams import from_stream
 
-__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "from_stream", "load_data", "load_rows"]
+__all__ = [
+    "BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "from_stream", "joined", "load_data", "load_rows",
+    "with_label",
+]  # fmt: skip

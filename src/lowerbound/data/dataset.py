@@ -75,6 +75,8 @@ class Dataset:
     @property
     def support(self) -> Support:
         """Where the values of a batch lie."""
+        if self.spec.modalities:
+            return "mixed"
         if self.resample or self._is_binary():
             return "binary"
         return "levels" if self.spec.support == "unit" and self.spec.resolution else self.spec.support
@@ -117,7 +119,7 @@ class Dataset:
         """Return the rows `index`; what is drawn (0/1 pixels, augmentation) comes from torch's default generator."""
         x, seen = self._augmented(index)
         if self.resample:
-            x = (torch.rand(x.shape, device=x.device) * self.scale < x).float()
+            x = _kept(self.spec, x, (torch.rand(x.shape, device=x.device) * self.scale < x).float())
         else:
             x = _in_units(x, self.scale)
         return Batch(
@@ -172,6 +174,7 @@ class Dataset:
                 f"{self.spec.name} has examples of shape {tuple(self.spec.shape)}",
                 expected=f"{tuple(spec.shape)}, as in {spec.name}, which the model was built for",
             )
+        _check_modalities(self.spec, spec)
         if self.spec.classes and spec.classes and self.spec.num_classes != spec.num_classes:
             raise DataError(
                 f"{self.spec.name} has {self.spec.num_classes} classes",
@@ -183,16 +186,17 @@ class Dataset:
                 expected=f"{', '.join(spec.classes[:20])}, as in {spec.name}",
             )
         protocol = self.spec.binarize if self.spec.binarize != "auto" else spec.binarize
-        if self.spec.support != "unit":
+        if self.spec.support != "unit" and not self.spec.modalities:
             protocol = "none"
-        settled = replace(self.spec, binarize=protocol)
+        settled = self.spec.protocol(protocol)
         if protocol in ("none", "auto") or self._is_binary():
             return replace(self, spec=settled)
         if protocol == "dynamic" and resample:
             return replace(self, spec=settled, resample=True)
         drawn = protocol != "threshold"
-        origin = {"grey": self.x, "grey_scale": self.scale} if drawn else {}
-        return replace(self, x=self._fixed(drawn=drawn), spec=settled, scale=1, resample=False, **origin)
+        origin = {"grey": self.x, "grey_scale": self.scale} if drawn and not self.spec.modalities else {}
+        fixed = replace(self, spec=settled)._fixed(drawn=drawn)
+        return replace(self, x=fixed, spec=settled, scale=1, resample=False, **origin)
 
     def to(self, device: torch.device) -> "Dataset":
         """Return the data on `device`; what is on disk goes there once it is read."""
@@ -281,19 +285,38 @@ class Dataset:
         if isinstance(self.x, Stored):
             return self.x.changed(by_place, torch.uint8)
         if not drawn:
-            return (self.x >= self.scale / 2).to(torch.uint8)
+            return _kept(self.spec, self.x, (self.x >= self.scale / 2).to(torch.uint8))
         if self._placed:  # it was on disk, where draws are made by place
             return by_place(self.x.cpu(), self.places.cpu().numpy()).to(self.x.device)
         draws = generator(Stream.BINARISATION, self.spec.data_seed, SPLITS.index(self.split))
         pieces = []
         for x in self.x.cpu().split(_FIXED_ROWS):
-            pieces.append(torch.rand(x.shape, generator=draws) * self.scale < x)
-        return torch.cat(pieces).to(torch.uint8).to(self.x.device)
+            pieces.append((torch.rand(x.shape, generator=draws) * self.scale < x).to(torch.uint8))
+        return _kept(self.spec, self.x, torch.cat(pieces).to(self.x.device))
 
 
 def bytes_of(values: Values) -> int:
     """Return the bytes of values as they are kept, in memory or on disk."""
     return prod(values.shape) * values.dtype.itemsize
+
+
+def _check_modalities(mine: DataSpec, wanted: DataSpec) -> None:
+    """Raise DataError unless both have the same modalities."""
+    each = [[(m.name, m.spec.shape, m.spec.classes, m.spec.columns) for m in s.modalities] for s in (mine, wanted)]
+    if each[0] == each[1]:
+        return
+    listed = [", ".join(f"{m.name} {m.spec.shape}" for m in s.modalities) or "none" for s in (mine, wanted)]
+    raise DataError(
+        f"{mine.name} has the modalities {listed[0]}",
+        expected=f"{listed[1]}, with the same classes and columns, as in {wanted.name}",
+    )
+
+
+def _kept(spec: DataSpec, x: Tensor, pixels: Tensor) -> Tensor:
+    """Return 0/1 pixels made of stored x; of several modalities those that are no grey images stay as they are."""
+    cells = spec.drawn
+    # bytes are grey pixels, or 0 and the scale, which become 0 and 1 in the same way
+    return pixels if cells is None or x.dtype == torch.uint8 else torch.where(cells.to(x.device), pixels, x)
 
 
 def _in_units(x: Tensor, scale: int) -> Tensor:

@@ -19,6 +19,8 @@ from .mapped_arrays import MappedArrays
 from .mapped_files import find_mapped, mapped_arrays
 from .mapped_like import mapped_new_rows, streamed_rows
 from .mapped_pairs import with_seen
+from .modalities import labelled
+from .modalities import with_label as as_modality
 from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
@@ -66,6 +68,7 @@ def load_data(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     memory: Memory = "auto",
+    with_label: bool = False,
 ) -> Data:
     """Load data by name or path and split them by seed.
 
@@ -99,11 +102,21 @@ def load_data(
         encoding: of a CSV file.
         memory: "map" leaves rows where they are, on disk or in a stream, and reads them batch by batch; "hold" reads
             them all; "auto" holds what takes less than a quarter of the memory.
+        with_label: model the label too, as a second modality beside x (for the recipes mvae, mmvae and mopoe).
 
     Raises:
         DataError: if there is nothing of that name, or what is there cannot be read; the message says where.
         UsageError: if an option has an impossible value.
     """
+    if with_label:
+        inner = None if like is None or not like.modalities else replace(like.modalities[0].spec, classes=like.classes)
+        alone = load_data(
+            source, seen=seen, like=inner, binarize=binarize, seed=seed, valid_fraction=valid_fraction,
+            test_fraction=test_fraction, max_value=max_value, image_size=image_size, color=color, alpha=alpha,
+            skip_bad=skip_bad, columns=columns, label=label, weight=weight, missing=missing, standardize=standardize,
+            delimiter=delimiter, encoding=encoding, memory=memory,
+        )  # fmt: skip
+        return replace(as_modality(alone), origin={**(alone.origin or {}), "with_label": True})
     origin: dict[str, Any] = {
         "seen": None if seen is None else str(Path(seen).resolve()),
         "binarize": binarize, "seed": seed, "valid_fraction": valid_fraction, "test_fraction": test_fraction,
@@ -242,6 +255,13 @@ def load_rows(
     Raises:
         DataError: if it cannot be read or does not fit the model.
     """
+    if like.modalities:
+        inner = replace(like.modalities[0].spec, classes=like.classes)
+        rows, notes = load_rows(
+            source, inner, seen=seen, alpha=alpha, skip_bad=skip_bad, delimiter=delimiter, encoding=encoding,
+            memory="hold",
+        )  # fmt: skip
+        return labelled(rows, like), notes
     if is_stream(source):
         found = _streamed(str(source), like, {"alpha": alpha})
         size = found.source.shape[0] * found.source.row_bytes

@@ -258,6 +258,8 @@ def target_of(model: VAE, rows: Dataset) -> str:
 def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Number:
     if nll.value is None:
         return Number(None, reason=nll.reason)
+    if rows.spec.modalities:
+        return Number(None, reason="values of several modalities have no dimension in common")
     if not model.decoder.family.discrete:
         return Number(None, reason="the likelihood is a density of continuous values: bits/dim needs discrete data")
     mask = rows.mask_values()

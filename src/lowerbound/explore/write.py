@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import DataError, UsageError
+from ..core.modalities import modality, split
 from ..core.spec import DataSpec
 from ..data.images import write_images
 from ..data.numpy_files import read_arrays
@@ -79,7 +80,7 @@ def write_examples(
             sheet().save(temporary)
     elif path.suffix.lower() == ".npz":
         extra = {k: v.cpu().numpy() for k, v in (more or {}).items()}
-        arrays = {**(_columns(x, spec) if spec.columns else {"x": to_array(x, spec)}), **extra}
+        arrays = {**_arrays(x, spec), **extra}
         if y is not None:
             arrays["y"] = np.asarray(spec.classes)[y.cpu().numpy()]
         _savez(path, arrays)
@@ -122,6 +123,12 @@ def to_array(x: Tensor, spec: DataSpec) -> np.ndarray:
     return (values.clamp(0, 1) / spec.resolution).round().to(torch.uint8).numpy()
 
 
+def _arrays(x: Tensor, spec: DataSpec) -> dict[str, np.ndarray]:
+    if spec.modalities:
+        return {name: to_array(part, modality(spec, name).spec) for name, part in split(spec, x).items()}
+    return _columns(x, spec) if spec.columns else {"x": to_array(x, spec)}
+
+
 def _columns(x: Tensor, spec: DataSpec) -> dict[str, np.ndarray]:
     """Return the columns of a table in the data's units: one array `x` if it came as one, else an array a column."""
     from ..data.tables import to_table
@@ -142,6 +149,8 @@ def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> Non
     values = x.detach().cpu().float().flatten(1).numpy()
     if spec.columns:
         table = to_table(values, spec.columns)
+    elif spec.modalities:
+        table = pa.table(flat_columns({name: part.numpy() for name, part in split(spec, x.detach().cpu()).items()}))
     else:
         table = pa.table({f"x{i}": values[:, i] for i in range(values.shape[1])})
     if y is not None and spec.label is not None:

@@ -12,6 +12,7 @@ from .discretized_logistic import DiscretizedLogistic, LogisticMixture
 from .laplace import Laplace
 from .levels import Categorical
 from .lognormal import LogNormal
+from .modalities import Modalities
 from .normal import FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from .onehot import OneHot
 from .optimal import OptimalNormal
@@ -22,7 +23,7 @@ from .student import StudentT
 __all__ = [
     "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "Delta", "Dequantized",
     "DiscretizedLogistic", "FixedNormal", "FullNormal", "GreyBernoulli", "Laplace", "LogNormal", "LogisticMixture",
-    "LowRankNormal", "NegativeBinomial", "Normal", "OneHot", "OptimalNormal", "PerDimensionNormal", "Poisson",
-    "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT", "VonMisesFisher",
+    "LowRankNormal", "Modalities", "NegativeBinomial", "Normal", "OneHot", "OptimalNormal", "PerDimensionNormal",
+    "Poisson", "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT", "VonMisesFisher",
     "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from .conv import ConvDecoder, ConvEncoder
 from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
+from .modalities import ModalityDecoders, ModalityEncoders
 from .pixelcnn import PixelCNN
 from .resnet import ResNet, ResNetDecoder
 from .spectral import SpectralNorm
@@ -18,6 +19,8 @@ __all__ = [
     "ConvEncoder",
     "GatedMLP",
     "LogCounts",
+    "ModalityDecoders",
+    "ModalityEncoders",
     "PixelCNN",
     "ResNet",
     "ResNetDecoder",

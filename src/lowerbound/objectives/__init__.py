@@ -15,6 +15,7 @@ from .iwae import IWAE
 from .label import LabelELBO
 from .lagging import Lagging
 from .mmd import MMD
+from .modalities import Subsets, WeighedELBO
 from .multi_sample import CIWAE, MIWAE, PIWAE
 from .perceptual import Perceptual
 from .reconstruction import Reconstruction
@@ -52,5 +53,7 @@ __all__ = [
     "Reconstruction",
     "Renyi",
     "SimpleRegularizer",
+    "Subsets",
     "TotalCorrelation",
+    "WeighedELBO",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..core.model import VAE
 from ..core.objective import TRAITS, Objective, Outcome
 from ..core.record import recorded
+from ..core.spec import DataSpec
 from ..core.types import Batch
 
 
@@ -39,6 +40,10 @@ class Corrupt(Objective):
     def settled(self) -> int:
         """The step from which the wrapped objective's schedules no longer change."""
         return self.objective.settled
+
+    def remarks(self, spec: DataSpec) -> tuple[str, ...]:
+        """Return what is to be said of the wrapped objective."""
+        return self.objective.remarks(spec)
 
     def players(self, model: VAE) -> dict[str, list[nn.Parameter]]:
         """Return the wrapped objective's players."""

@@ -12,6 +12,7 @@ from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
 from .ladders import ladder_vae, two_layer_vae, vdvae
 from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
 from .likelihoods import continuous_bernoulli_vae, student_vae
+from .modalities import mmvae, mopoe, mvae
 from .priors import exemplar_vae, gmm_prior_vae, latent_flow_matching, two_stage_vae, vamp
 from .regularised import (
     annealed_vae,
@@ -70,7 +71,10 @@ __all__ = [
     "m2",
     "miwae",
     "miwae_missing",
+    "mmvae",
     "mnist_vae_2017",
+    "mopoe",
+    "mvae",
     "perceptual_vae",
     "piwae",
     "rae",

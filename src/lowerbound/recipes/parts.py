@@ -13,8 +13,10 @@ from ..families import (
     Columns,
     DiscretizedLogistic,
     FixedNormal,
+    Modalities,
     NegativeBinomial,
     Normal,
+    OneHot,
     PerDimensionNormal,
     SharedNormal,
 )
@@ -36,15 +38,19 @@ def default_likelihood(spec: DataSpec) -> Family:
 
     8-bit colour images get a discretised logistic with one learned scale, a probability of each of the 256 levels.
 
-    Mixed columns of a table get one distribution each (`Columns`). Grey images kept grey (`binarize="none"`) are real
+    Mixed columns of a table get one distribution each (`Columns`), modalities each the likelihood of its own kind, and
+    labels among them a categorical one. Grey images kept grey (`binarize="none"`) are real
     values, so they get the Normal too.
     """
+    if spec.modalities:
+        return Modalities(tuple(default_likelihood(m.spec) for m in spec.modalities))
+    if spec.scored_support == "onehot":
+        return OneHot(spec.shape)
     if spec.scored_support == "mixed":
         return columns_likelihood(spec)
     if spec.scored_support == "count":
         return NegativeBinomial(spec.shape)
-    grey = spec.kind == "image" and spec.shape[0] == 1 and spec.support == "unit" and spec.binarize != "none"
-    if spec.scored_support == "binary" or grey:
+    if spec.scored_support == "binary" or (spec.grey and spec.binarize != "none"):
         return Bernoulli(spec.shape)
     if spec.kind == "image" and spec.shape[0] >= 3 and spec.scored_support == "levels":
         return DiscretizedLogistic(spec.shape, levels_of(spec))
@@ -103,7 +109,7 @@ def mlp_encoder(
     Of counts it sees log(1 + x), unless it has no hidden layer: a linear encoder stays linear.
     """
     sizes = tuple(c.size for c in spec.modelled)
-    if spec.support != "mixed" and not spec.masked:
+    if spec.modalities or (spec.support != "mixed" and not spec.masked):
         network: Network = MLP(spec.shape, posterior.params, hidden, activation, condition=condition)
     else:
         width = width_of(sizes, masked=spec.masked)

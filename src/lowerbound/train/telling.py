@@ -69,7 +69,7 @@ class Teller:
             lines.append(f"{spec.label.name!r} is kept aside: {self.recipe.name} does not model it (cvae does)")
         if learner.shard:
             lines.append(f"weights, gradients and moments are divided among {learner.processes.size} processes")
-        lines += self.rows.found
+        lines += [*learner.objective.remarks(spec), *self.rows.found]
         if latents >= spec.dims and len(learner.model.groups) == 1:  # the levels of a ladder share what they carry
             lines.append(
                 f"warning: {latents} latent dimensions for {spec.dims} values: nothing has to be summarised "

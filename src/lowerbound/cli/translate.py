@@ -1,0 +1,87 @@
+"""`lowerbound translate RUN --given label --to image`: one modality of examples made from others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.modalities import modality, split, translate
+from ..core.model import VAE, Show
+from ..core.noise import mix
+from ..core.spec import DataSpec
+from ..core.walk import from_posterior, mode
+from ..data.dataset import Dataset
+from ..explore.sheets import WHAT, grid, in_rows
+from ..explore.write import target, write_examples, write_values
+from .common import RowsOptions, ShownOptions, open_rows
+from .mistakes import parse
+from .output import wrote
+
+SHOWN, BLOCK = 20, 1000
+
+
+@dataclass(kw_only=True)
+class Translate(ShownOptions, RowsOptions):
+    """Make one modality of examples from others: images beside those of the data, labels with their probabilities."""
+
+    given: tuple[str, ...]
+    """Names of the modalities that the encoder sees."""
+    to: str
+    """Name of the modality that is made."""
+    num: int | None = None
+    """How many examples, from the first on (default: 20 images on a sheet, else all rows)."""
+    draw_z: bool = False
+    """Draw z from q(z|given) instead of taking its mean."""
+
+
+def command(words: list[str]) -> int:
+    """Run `lowerbound translate`."""
+    options = parse(Translate, words, "translate")
+    opened = open_rows(options)
+    wanted = modality(opened.spec, options.to).spec
+    for name in options.given:
+        modality(opened.spec, name)
+    if options.to in options.given:
+        raise UsageError(f"{options.to} is given and is to be made", expected="another modality")
+    show = options.show or "mean"
+    name = f"{'+'.join(options.given)}-to-{options.to}-{show}"
+    path = target(options.out, opened.folder / "samples" / name.replace("/", "_"), wanted)
+    count = len(opened.rows)
+    few = min(count, SHOWN) if path.suffix.lower() == ".png" else count
+    rows = opened.rows.take(few if options.num is None else options.num)
+    made, own = made_of(opened.model, rows, options, show)
+    if wanted.support == "onehot" and path.suffix.lower() != ".png":
+        _write_classes(path, made, own, wanted)
+    else:
+        write_examples(path, made, wanted, lambda: _sheet(own, made, options, show), more={"original": own})
+    return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(made), show=show)
+
+
+def made_of(model: VAE, rows: Dataset, options: Translate, show: Show) -> tuple[Tensor, Tensor]:
+    """Return what is made of the wanted modality, and the data's own, `[N, *shape]` each."""
+    made, own = [], []
+    for i, batch in enumerate(rows.blocks(BLOCK)):
+        how = {"source": from_posterior if options.draw_z else mode, "show": show, "seed": mix(options.seed, i)}
+        made.append(translate(model, batch.x, given=options.given, to=options.to, mask=batch.mask, **how).cpu())
+        own.append(split(rows.spec, batch.x)[options.to].cpu())
+    return torch.cat(made), torch.cat(own)
+
+
+def _sheet(own: Tensor, made: Tensor, options: Translate, show: Show) -> Image.Image:
+    columns = min(10, len(made))
+    z = "a draw from" if options.draw_z else "the mean of"
+    caption = (
+        f"{options.to} of the data above that made from {' + '.join(options.given)}: {WHAT[show]} at {z} q(z|given)"
+    )
+    return grid(in_rows((own, made), columns), columns=columns, caption=caption)
+
+
+def _write_classes(path: Path, made: Tensor, own: Tensor, spec: DataSpec) -> None:
+    """Write the class that is most probable (or drawn), that of the data, and the probabilities."""
+    names = np.asarray(spec.classes)
+    found = {"made": names[made.argmax(1).numpy()], "data": names[own.argmax(1).numpy()]}
+    write_values(path, {**found, "p": made.numpy()})
