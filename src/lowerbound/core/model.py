@@ -76,6 +76,8 @@ class Family(nn.Module):
     """True if the dimensions are independent, so that `elements()` splits them."""
     target = "log p(x)"
     """The quantity that `log_prob` of a decoder's family makes a bound on."""
+    marginal = True
+    """True if `log_prob` with a mask is the density of the observed cells, whichever they are."""
     additive = False
     """True if a value is its parameters plus independent normal noise, whose variance they do not change."""
 

@@ -178,6 +178,11 @@ def _missing_cells(model: VAE, objective: Objective, spec: DataSpec) -> str | No
     return f"an encoder of {blind[0]} cannot be used on {spec.name}" if spec.masked and blind else None
 
 
+def _missing_scored(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    family = model.decoder.family
+    return f"a {type(family).__name__} cannot score {spec.name}" if spec.masked and not family.marginal else None
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "point posterior x bound",
@@ -293,6 +298,12 @@ RULES: tuple[Rule, ...] = (
         "it does not read which cells are missing, and would take them for the columns' means",
         "use a recipe whose encoder does, such as `vae`, or fill the cells",
         _missing_cells,
+    ),
+    Rule(
+        "missing cells x likelihood",
+        "each value is scored given those before it, and no formula sums over those that are missing",
+        "use a likelihood of independent values, or fill the cells",
+        _missing_scored,
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )

@@ -6,7 +6,9 @@ from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
 from .pixelcnn import PixelCNN
+from .recurrent import Recurrent
 from .resnet import ResNet
+from .sequences import SequenceEncoder
 from .spectral import SpectralNorm
 from .transformer import Transformer
 
@@ -19,7 +21,9 @@ __all__ = [
     "GatedMLP",
     "LogCounts",
     "PixelCNN",
+    "Recurrent",
     "ResNet",
+    "SequenceEncoder",
     "SpectralNorm",
     "Transformer",
 ]

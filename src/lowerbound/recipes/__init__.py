@@ -25,6 +25,7 @@ from .regularised import (
     lagging_vae,
     wae,
 )
+from .sequences import pixel_vae, sequence_vae
 from .structured import gmvae, hamiltonian_vae, joint_vae, m2
 from .tutorials import mnist_vae_2017, workshop_vae_2025
 from .variants import conv_vae, cvae, denoising_vae, gaussian_vae, linear_vae
@@ -70,8 +71,10 @@ __all__ = [
     "mnist_vae_2017",
     "perceptual_vae",
     "piwae",
+    "pixel_vae",
     "rae",
     "renyi_vae",
+    "sequence_vae",
     "sigma_vae",
     "ssim_vae",
     "stl",
