@@ -52,7 +52,7 @@ class PixelByPixel(Distribution):
         Raises:
             ShapeError: if pixels are masked, which no formula sums over.
         """
-        if mask is not None and not torch.compiler.is_compiling() and not bool(mask.all()):
+        if mask is not None and not bool(mask.all()):
             raise ShapeError(
                 "pixels are missing", expected="whole images: no formula sums over missing pixels", fix="fill them"
             )

@@ -69,7 +69,7 @@ class SymbolSequence(Distribution):
             mask = mask.flatten(-events)
         numbers = numbers_of(value.flatten(-events), family.symbols, family.scale)
         there = present(numbers, family.symbols, mask) if family.ends else torch.ones_like(numbers, dtype=torch.bool)
-        if mask is not None and not torch.compiler.is_compiling():
+        if mask is not None and not family.training:  # training rows were looked at when they were made
             _refuse_gaps(mask.bool(), ends=family.ends)
         lead = torch.broadcast_shapes(numbers.shape[:-1], self.batch_shape)
         each = self._log_prob_places(_flat(numbers, lead, 1), _flat(there, lead, 1), _flat(self.context, lead, 1))
