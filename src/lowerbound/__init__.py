@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .core.record import recorded
     from .core.spec import Column, DataSpec
     from .core.types import Batch, Latent, Trace
-    from .data import Data, Dataset, from_arrays, from_stream, load_data, load_rows
+    from .data import Data, Dataset, from_arrays, from_sequences, from_stream, load_data, load_rows, to_sequences
     from .data.sprites import factors
     from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
     from .evaluation.annealed import Annealing, annealed, bidirectional, rate_distortion
@@ -44,8 +44,8 @@ _HOME = {
     "recorded": "core.record",
     "Column": "core.spec", "DataSpec": "core.spec",
     "Batch": "core.types", "Latent": "core.types", "Trace": "core.types",
-    "Data": "data", "Dataset": "data", "from_arrays": "data", "from_stream": "data",
-    "load_data": "data", "load_rows": "data",
+    "Data": "data", "Dataset": "data", "from_arrays": "data", "from_stream": "data", "from_sequences": "data",
+    "load_data": "data", "load_rows": "data", "to_sequences": "data",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
     "rate_per_dimension": "evaluation", "report": "explore.report",
     "Annealing": "evaluation.annealed", "annealed": "evaluation.annealed", "bidirectional": "evaluation.annealed",
@@ -66,9 +66,9 @@ __all__ = [
     "VAE", "Annealing", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Diagnosis", "Encoder",
     "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units",
     "annealed", "bidirectional", "column_errors", "composed", "doctor", "evaluate", "factors", "families", "fit",
-    "fit_prior", "from_arrays", "from_stream", "groups", "load", "load_data", "load_rows", "mutated", "networks",
+    "fit_prior", "from_arrays", "from_sequences", "from_stream", "groups", "load", "load_data", "load_rows", "mutated", "networks",
     "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes",
-    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score",
+    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score", "to_sequences",
 ]  # fmt: skip
 
 

@@ -5,6 +5,10 @@ from .arrays import from_arrays
 from .builtin import BUILTIN
 from .dataset import Data, Dataset
 from .load import load_data, load_rows
+from .sequences import from_sequences, to_sequences
 from .streams import from_stream
 
-__all__ = ["BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "from_stream", "load_data", "load_rows"]
+__all__ = [
+    "BUILTIN", "Data", "DataSpec", "Dataset", "from_arrays", "from_sequences", "from_stream", "load_data", "load_rows",
+    "to_sequences",
+]  # fmt: skip
