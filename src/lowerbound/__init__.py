@@ -66,9 +66,10 @@ __all__ = [
     "VAE", "Annealing", "Batch", "Column", "Conditional", "Data", "DataSpec", "Dataset", "Diagnosis", "Encoder",
     "Evaluation", "Latent", "LowerboundError", "Recipe", "Run", "Trace", "Training", "__version__", "active_units",
     "annealed", "bidirectional", "column_errors", "composed", "doctor", "evaluate", "factors", "families", "fit",
-    "fit_prior", "from_arrays", "from_sequences", "from_stream", "groups", "load", "load_data", "load_rows", "mutated", "networks",
-    "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe", "recipes",
-    "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score", "to_sequences",
+    "fit_prior", "from_arrays", "from_sequences", "from_stream", "groups", "load", "load_data", "load_rows", "mutated",
+    "networks", "objectives", "outliers", "posteriors", "priors", "rate_distortion", "rate_per_dimension", "recipe",
+    "recipes", "reconstruction", "recorded", "report", "representation", "resume", "sample_quality", "save", "score",
+    "to_sequences",
 ]  # fmt: skip
 
 

@@ -94,7 +94,10 @@ def _facts_of(name: str) -> dict[str, Any]:
 
 def likelihood_of(spec: DataSpec) -> dict[str, str]:
     """Return the name of the likelihood that these data get by default, and why."""
-    support = "mixed" if spec.scored_support == "mixed" else type(default_likelihood(spec)).__name__
+    named = {"mixed": "mixed", "symbols": "Symbols"}
+    support = named.get(spec.scored_support) or type(default_likelihood(spec)).__name__
+    if support == "Symbols":
+        return {"name": support, "why": "each symbol is scored given those before it, and the end as well"}
     if support == "mixed":
         kinds = sorted({c.kind for c in spec.modelled})
         return {"name": "Columns", "why": f"columns of several kinds ({', '.join(kinds)}) get one distribution each"}

@@ -107,6 +107,8 @@ class Network(nn.Module):
     condition: int = 0
     reads_mask = False
     """True if `forward(x, y, mask)` also reads which values are observed."""
+    rounds = False
+    """True if values of the input are numbers of symbols: the output has no gradient for them."""
     affine = False
     """True if the output is a matrix times the input, and y, plus a bias."""
 

@@ -131,7 +131,8 @@ def _borrowed_condition(model: VAE, objective: Objective, spec: DataSpec) -> str
 
 def _pseudo_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     parts = [part for g in _groups(model) for part in g.children() if getattr(part, "learns_inputs", False)]
-    if not parts or not any(column.size > 1 for column in spec.modelled):
+    rounds = any(isinstance(network, Network) and network.rounds for network in model.encoder.networks)
+    if not parts or not (rounds or any(column.size > 1 for column in spec.modelled)):
         return None
     return f"a {type(parts[0]).__name__} prior cannot be used on {spec.name}"
 
@@ -167,9 +168,17 @@ def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
 
 
 def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    if not objective.corrupts or not any(column.size > 1 for column in spec.modelled):
+    unordered = spec.support == "symbols" or any(column.size > 1 for column in spec.modelled)
+    if not objective.corrupts or not unordered:
         return None
-    return f"{type(objective).__name__} cannot be used on {spec.name}, which has categories"
+    what = "symbols" if spec.support == "symbols" else "categories"
+    return f"{type(objective).__name__} cannot be used on {spec.name}, which has {what}"
+
+
+def _mean_of_symbols(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    if not objective.reads_mean or model.decoder.family.support != "symbols":
+        return None
+    return f"{type(objective).__name__} cannot be used on {spec.name}"
 
 
 def _missing_cells(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
@@ -264,7 +273,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "pseudo-inputs x categories",
-        "pseudo-inputs are learned by gradient, and categories have no gradient",
+        "pseudo-inputs are learned by gradient, and categories and symbols have no gradient",
         "choose columns without categories (--columns), or another prior, such as that of the recipe `exemplar_vae`",
         _pseudo_categories,
     ),
@@ -289,7 +298,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "corruption x categories",
-        "categories are numbered in no order, so noise on their numbers means nothing",
+        "categories and symbols are numbered in no order, so noise on their numbers means nothing",
         "choose columns without categories (--columns), or a recipe without noise",
         _noise_on_categories,
     ),
@@ -298,6 +307,12 @@ RULES: tuple[Rule, ...] = (
         "it does not read which cells are missing, and would take them for the columns' means",
         "use a recipe whose encoder does, such as `vae`, or fill the cells",
         _missing_cells,
+    ),
+    Rule(
+        "mean x symbols",
+        "it learns from the decoder's mean, and the most probable symbols have no gradient",
+        "use an objective of log p(x|z), such as ELBO or FreeBits",
+        _mean_of_symbols,
     ),
     Rule(
         "missing cells x likelihood",

@@ -209,7 +209,7 @@ def default_commands(model: VAE, data: Data) -> Commands:
     source = (data.origin or {}).get("source", "PATH")
     shape = top_of(model).posterior_family.event_shape
     size = f" --latent-dim {shape[0]}" if len(shape) == 1 else ""
-    recipe = "cvae" if model.conditional else "vae"
+    recipe = "sequence_vae" if data.spec.kind == "sequence" else "cvae" if model.conditional else "vae"
     return Commands("RUN", f"lowerbound train {recipe} --data {shlex.quote(source)}{size}")
 
 

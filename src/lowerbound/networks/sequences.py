@@ -42,6 +42,7 @@ class SequenceEncoder(Network):
     """
 
     reads_mask = True
+    rounds = True
 
     def __init__(
         self,

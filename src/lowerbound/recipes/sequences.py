@@ -13,7 +13,7 @@ from ..networks.sequences import Reader
 from ..priors import StandardNormal
 from .parts import TRAINING, default_likelihood, guarded
 
-_FEW_LEVELS = 32  # up to which each level of a pixel has a probability of its own
+FEW_LEVELS = 32  # up to which each level of a pixel has a probability of its own
 
 
 @recipe
@@ -128,5 +128,5 @@ def pixel_vae(
 def _of_pixels(spec: DataSpec) -> Family:
     """Return the family of single pixels: a probability of each level where there are few, else as the data ask."""
     usual = default_likelihood(spec)
-    few = usual.support != "binary" and spec.scored_support == "levels" and spec.levels <= _FEW_LEVELS
+    few = usual.support != "binary" and spec.scored_support == "levels" and spec.levels <= FEW_LEVELS
     return Categorical(spec.shape, spec.levels) if few else usual
