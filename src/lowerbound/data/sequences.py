@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +18,10 @@ from .splits import Rows, make_data, plan_splits, weights_of
 
 PREFIX = "lines:"
 _LONGEST = 10_000
-Symbols: TypeAlias = str | Sequence[str] | Sequence[int]
-"""One sequence: a text, whose characters are the symbols, or a list of words or whole numbers."""
 
 
 def from_sequences(
-    sequences: Iterable[Symbols],
+    sequences: Iterable[Any],
     y: Any = None,
     *,
     weight: Any = None,
@@ -182,7 +180,7 @@ def _stem(source: str | Path) -> str:
     return path.resolve().name.split(".")[0] or path.name
 
 
-def _rows(sequences: Iterable[Symbols], name: str) -> tuple[list[Sequence[str]], Form]:
+def _rows(sequences: Iterable[Any], name: str) -> tuple[list[Sequence[str]], Form]:
     """Return the symbols of each sequence as texts, and "lines" if they are characters."""
     given = [sequences] if isinstance(sequences, str) else list(sequences)
     if all(isinstance(row, str) for row in given) and given:
