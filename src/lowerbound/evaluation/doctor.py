@@ -385,8 +385,9 @@ def _gaps(found: Diagnosis, commands: Commands) -> Finding | None:
     train = commands.train
     if g.amortisation.value > g.approximation.value:
         remedy = "take a larger encoder, or more rows to learn from"
-        more = " --channels 64 128" if " conv_vae " in train else " --hidden 1024 512"
-        train = re.sub(r" --(channels|hidden)( \d+)+", "", train)
+        larger = {" conv_vae ": " --channels 64 128", " sequence_vae ": " --width 256"}
+        more = next((words for name, words in larger.items() if name in train), " --hidden 1024 512")
+        train = re.sub(r" --(channels|hidden|width)( \d+)+", "", train)
     return Finding("gaps", "wrong", f"the ELBO loses much: {numbers}", remedy, f"{train}{more}")
 
 
