@@ -66,10 +66,12 @@ def test_contributed_parts_train(unregistered):
 
 
 def own_data(folder: Path) -> None:
-    """Write what the block on one's own data speaks of: people.csv, and photos/, clean/ and hazy/."""
+    """Write what the block on one's own data speaks of: people.csv, names.txt, and photos/, clean/ and hazy/."""
     rng = np.random.default_rng(0)
     rows = [f"{rng.normal(170, 9):.1f},{rng.integers(5)},{'ABC'[i % 3]},{2000 + i % 9}-02-01" for i in range(90)]
     (folder / "people.csv").write_text("height,children,plan,joined\n" + "\n".join(rows) + "\n,2,A,\n")
+    names = [f"{rng.choice(list('bdgklmr'))}{rng.choice(list('aeiou'))}{rng.choice(list('nrs'))}" for _ in range(60)]
+    (folder / "names.txt").write_text("\n".join(names) + "\n")
     for name in ("photos", "clean", "hazy"):
         (folder / name).mkdir()
         for i in range(30):

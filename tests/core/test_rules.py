@@ -30,6 +30,7 @@ from lowerbound.networks import MLP
 from lowerbound.objectives import (
     ELBO,
     PIWAE,
+    RAE,
     Corrupt,
     DReG,
     Hamiltonian,
@@ -88,6 +89,15 @@ def labelled():
     return from_arrays(np.random.default_rng(1).integers(0, 2, (20, 5, 4)), np.arange(20) % 3).spec
 
 
+def words():
+    return DataSpec("words", (4,), "sequence", "symbols", 20, binarize="none", vocabulary=("a", "b"))
+
+
+def answers():
+    columns = tuple(Column(name, "boolean", "bool", missing=True) for name in ("one", "other"))
+    return DataSpec("answers", (2,), "table", "binary", 20, binarize="none", columns=columns)
+
+
 class RateOnly(Reconstruction):
     """An objective without a density that does reach the prior, of which only the traits are ever asked."""
 
@@ -144,6 +154,8 @@ BROKEN = {
     ),
     "condition x prior of posteriors": lambda: borrowed_by_cvae(),
     "pseudo-inputs x categories": lambda: recipes.vamp(mixed(), latent_dim=LATENT, hidden=(7,)),
+    "mean x symbols": lambda: composed(recipes.sequence_vae(words()), objective=RAE()),
+    "missing cells x likelihood": lambda: recipes.sequence_vae(answers()),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 

@@ -121,6 +121,8 @@ ELSEWHERE = {
     "GreyBernoulli": "test_no_density.py",
     "Delta": "test_no_density.py",
     "Dequantized": "test_dequantized.py",  # a draw in a bound on log p
+    "Symbols": "test_symbols.py",  # as long as a sequence happens to be
+    "AutoregressivePixels": "test_pixels.py",  # around another family
     "Columns": "test_columns.py",  # made of columns, not of one event shape
     "Modalities": "test_modalities.py",  # made of other families
 }

@@ -15,7 +15,7 @@ from ..core.spec import DataSpec
 from ..data import BUILTIN, Data, Dataset, load_data, load_rows
 from ..data.dataset import SplitName
 from ..data.images import Alpha
-from ..data.streams import is_stream, stream_source
+from ..data.load import named_source
 from ..train import open_run
 from ..train.run import data_of, origin_of
 from .output import say
@@ -202,7 +202,7 @@ def _is_own(folder: Path, options: RowsOptions) -> bool:
     origin, source = origin_of(folder), options.data
     if origin is None or source is None:
         return False
-    whole = stream_source(source) if is_stream(source) else str(Path(source).resolve())
+    whole = named_source(source)
     if origin.get("source") not in (source, whole):
         return False
     return options.seen is None or str(Path(options.seen).resolve()) == origin.get("seen")

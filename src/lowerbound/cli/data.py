@@ -97,7 +97,10 @@ def likelihood_of(spec: DataSpec) -> dict[str, str]:
     if spec.modalities:
         each = ", ".join(f"{m.name} {type(default_likelihood(m.spec)).__name__}" for m in spec.modalities)
         return {"name": "Modalities", "why": f"each modality gets one of its own: {each}"}
-    support = "mixed" if spec.scored_support == "mixed" else type(default_likelihood(spec)).__name__
+    named = {"mixed": "mixed", "symbols": "Symbols"}
+    support = named.get(spec.scored_support) or type(default_likelihood(spec)).__name__
+    if support == "Symbols":
+        return {"name": support, "why": "each symbol is scored given those before it, and the end as well"}
     if support == "mixed":
         kinds = sorted({c.kind for c in spec.modelled})
         return {"name": "Columns", "why": f"columns of several kinds ({', '.join(kinds)}) get one distribution each"}

@@ -117,10 +117,9 @@ def noisy_rows(options: Denoise, folder: Path, spec: DataSpec) -> Noisy:
             _first(rows.matching(spec), options.num), _first(rows, options.num).values(), "seen as in the data"
         )
     module, how = _corruption(options, folder)
-    if any(column.size > 1 for column in spec.modelled):
-        raise UsageError(
-            f"noise on the categories of {spec.name} means nothing", fix="give corrupted rows: --data PATH"
-        )
+    if spec.kind == "sequence" or any(column.size > 1 for column in spec.modelled):
+        what = "symbols" if spec.kind == "sequence" else "categories"
+        raise UsageError(f"noise on the {what} of {spec.name} means nothing", fix="give corrupted rows: --data PATH")
     keep = len(rows) if options.num is None else min(options.num, len(rows))
     # whole blocks of noise, so that the first rows see the same noise however many are asked for
     blocks = rows.take(min(len(rows), ceil(keep / NOISE_ROWS) * NOISE_ROWS)).matching(spec)

@@ -64,7 +64,8 @@ def commands_of(folder: Path, model: VAE, data: Data, run: str) -> Commands:
     except (LowerboundError, KeyError, TypeError):  # a run of older files; the data are known all the same
         return replace(default_commands(model, data), run=shlex.quote(run))
     by_elbo = objective == "ELBO" and options.get("beta", 1.0) == 1.0
-    name = options["recipe"] if by_elbo else "cvae" if model.conditional else "vae"
+    alone = by_elbo or data.spec.kind == "sequence"  # for which there is no plainer recipe
+    name = options["recipe"] if alone else "cvae" if model.conditional else "vae"
     usual = {**defaults_of(name), **vars(find(name)(data.spec).training)}
     kept = ("recipe", "data", "precision", "kernels")  # the last two follow from the work of the new training
     other = {k: v for k, v in options.items() if k not in kept and _plain(v) != _plain(usual.get(k))}

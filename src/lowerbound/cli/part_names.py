@@ -1,12 +1,14 @@
 """The names of parts on the command line, and the parts that need more than a shape to be made."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from .. import families, objectives, posteriors, priors
 from ..core.model import Conditional
-from ..networks import MLP
+from ..networks import MLP, PixelCNN, Recurrent
 from ..posteriors.quantizers import Book
+from ..recipes.sequences import FEW_LEVELS
 
 
 def conditional(event_shape: tuple[int, ...], num_classes: int, *, hidden: tuple[int, ...] = ()) -> Any:
@@ -87,6 +89,40 @@ def lookup_free(event_shape: tuple[int, ...], *, dim: int = 7) -> posteriors.Loo
     return posteriors.LookupFreeQuantizer(_places(event_shape), dim)
 
 
+def pixel_by_pixel(
+    event_shape: tuple[int, ...], *, levels: int = 2, channels: int = 16, blocks: int = 2
+) -> families.AutoregressivePixels:
+    """Each pixel given those before it (Gulrajani et al. 2017, arXiv 1611.05013, sec. 3.1), of 0/1 values or levels.
+
+    Args:
+        event_shape: shape of one image.
+        levels: how many levels there are.
+        channels: of the causal convolutions.
+        blocks: of gated layers.
+    """
+    family = families.Bernoulli(event_shape) if levels == 2 else families.Categorical(event_shape, levels)
+    if levels > FEW_LEVELS:
+        family = families.DiscretizedLogistic(event_shape, levels)
+    out_shape = (prod(family.params[:-2]), *event_shape[-2:])
+    return families.AutoregressivePixels(family, PixelCNN(event_shape, out_shape, channels, blocks, channels))
+
+
+def symbols(
+    event_shape: tuple[int, ...], *, levels: int = 2, width: int = 64, word_dropout: float = 0.0
+) -> families.Symbols:
+    """Each level given those before it, by a GRU (Bowman et al. 2016, arXiv 1511.06349, sec. 2).
+
+    Args:
+        event_shape: shape of one example.
+        levels: how many levels there are.
+        width: of the recurrent network.
+        word_dropout: probability that a level is hidden from the network, in training.
+    """
+    places = prod(event_shape)
+    network = Recurrent((places,), (places, levels), levels + 2, width, context=width)
+    return families.Symbols(event_shape, levels, network, max(levels - 1, 1), word_dropout, ends=False)
+
+
 NAMES: dict[str, dict[str, Callable[..., Any]]] = {
     "likelihood": {
         "bernoulli": families.Bernoulli,
@@ -106,9 +142,11 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "normal": families.Normal,
         "optimal_normal": families.OptimalNormal,
         "per_dimension_normal": families.PerDimensionNormal,
+        "pixel_by_pixel": pixel_by_pixel,
         "poisson": families.Poisson,
         "shared_normal": families.SharedNormal,
         "student_t": families.StudentT,
+        "symbols": symbols,
         "zero_inflated_negative_binomial": families.ZeroInflatedNegativeBinomial,
         "zero_inflated_poisson": families.ZeroInflatedPoisson,
     },

@@ -10,10 +10,23 @@ from torch.distributions import Distribution as TorchDistribution
 
 Sizes: TypeAlias = Size | list[int] | tuple[int, ...]
 Support: TypeAlias = Literal[
-    "binary", "levels", "inner", "unit", "count", "positive", "real", "sphere", "onehot", "simplex", "codes", "mixed"
+    "binary",
+    "levels",
+    "inner",
+    "unit",
+    "count",
+    "positive",
+    "real",
+    "sphere",
+    "onehot",
+    "simplex",
+    "codes",
+    "mixed",
+    "symbols",
 ]
 """Where values lie: {0, 1}; evenly spaced levels 0, 1/n, ..., 1; (0, 1); [0, 1]; 0, 1, 2, ...; (0, inf); R; the unit
-sphere; one-hot vectors; the open simplex; the vectors of a code book; columns of several kinds."""
+sphere; one-hot vectors; the open simplex; the vectors of a code book; columns of several kinds; the numbers of
+symbols."""
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "binary": ("binary",),
@@ -28,6 +41,7 @@ _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "simplex": ("simplex",),
     "codes": ("codes",),
     "mixed": ("mixed",),
+    "symbols": ("symbols",),
 }
 
 

@@ -78,6 +78,8 @@ class Family(nn.Module):
     """The group of one latent variable with this posterior."""
     target = "log p(x)"
     """The quantity that `log_prob` of a decoder's family makes a bound on."""
+    marginal = True
+    """True if `log_prob` with a mask is the density of the observed cells, whichever they are."""
     additive = False
     """True if a value is its parameters plus independent normal noise, whose variance they do not change."""
 
@@ -117,6 +119,8 @@ class Network(nn.Module):
     condition: int = 0
     reads_mask = False
     """True if `forward(x, y, mask)` also reads which values are observed."""
+    rounds = False
+    """True if values of the input are numbers of symbols: the output has no gradient for them."""
     affine = False
     """True if the output is a matrix times the input, and y, plus a bias."""
 

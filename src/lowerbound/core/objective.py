@@ -48,7 +48,7 @@ class Outcome:
 
 TRAITS = (
     "couples_batch", "needs_density", "monitor", "maximize", "pathwise", "rescores", "weighs", "factorises",
-    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves", "commits",
+    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves", "commits", "reads_mean",
 )  # fmt: skip
 """What an objective declares about itself; one that wraps another declares the same, but for `corrupts`."""
 
@@ -72,6 +72,7 @@ class Objective(nn.Module):
         enumerates: numbers of the groups over all of whose values it sums.
         moves: True if it moves z along the gradient of log p(x, z).
         commits: True if its loss includes what posteriors cost beside the rate, `Trace.penalty`.
+        reads_mean: True if a gradient goes through the mean of p(x|z).
     """
 
     couples_batch = False
@@ -89,6 +90,7 @@ class Objective(nn.Module):
     enumerates: tuple[int, ...] = ()
     moves = False
     commits = False
+    reads_mean = False
 
     @property
     def settled(self) -> int:

@@ -136,7 +136,8 @@ def _borrowed_condition(model: VAE, objective: Objective, spec: DataSpec) -> str
 
 def _pseudo_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     parts = [part for g in _groups(model) for part in g.children() if getattr(part, "learns_inputs", False)]
-    if not parts or not _has_categories(spec):
+    rounds = any(isinstance(network, Network) and network.rounds for network in model.encoder.networks)
+    if not parts or not (rounds or _has_categories(spec)):
         return None
     return f"a {type(parts[0]).__name__} prior cannot be used on {spec.name}"
 
@@ -193,15 +194,27 @@ def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
 
 
 def _noise_on_categories(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
-    if not objective.corrupts or not _has_categories(spec):
+    if not objective.corrupts or not (spec.support == "symbols" or _has_categories(spec)):
         return None
-    return f"{type(objective).__name__} cannot be used on {spec.name}, which has categories"
+    what = "symbols" if spec.support == "symbols" else "categories"
+    return f"{type(objective).__name__} cannot be used on {spec.name}, which has {what}"
+
+
+def _mean_of_symbols(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    if not objective.reads_mean or model.decoder.family.support != "symbols":
+        return None
+    return f"{type(objective).__name__} cannot be used on {spec.name}"
 
 
 def _missing_cells(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     look = list(model.encoder.networks)[: None if model.encoder.uses is None else 1]  # of a chain the first one looks
     blind = [type(n).__name__ for n in look if isinstance(n, Network) and not n.reads_mask]
     return f"an encoder of {blind[0]} cannot be used on {spec.name}" if spec.masked and blind else None
+
+
+def _missing_scored(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    family = model.decoder.family
+    return f"a {type(family).__name__} cannot score {spec.name}" if spec.masked and not family.marginal else None
 
 
 RULES: tuple[Rule, ...] = (
@@ -285,7 +298,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "pseudo-inputs x categories",
-        "pseudo-inputs are learned by gradient, and categories have no gradient",
+        "pseudo-inputs are learned by gradient, and categories and symbols have no gradient",
         "choose columns without categories (--columns), or another prior, such as that of the recipe `exemplar_vae`",
         _pseudo_categories,
     ),
@@ -310,7 +323,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "corruption x categories",
-        "categories are numbered in no order, so noise on their numbers means nothing",
+        "categories and symbols are numbered in no order, so noise on their numbers means nothing",
         "choose columns without categories (--columns), or a recipe without noise",
         _noise_on_categories,
     ),
@@ -332,6 +345,18 @@ RULES: tuple[Rule, ...] = (
         "it gives no probabilities of so many codes at these places",
         "use a prior of codes, such as UniformCodes, PixelCNNPrior or TransformerPrior, of the same shape",
         _code_prior,
+    ),
+    Rule(
+        "mean x symbols",
+        "it learns from the decoder's mean, and the most probable symbols have no gradient",
+        "use an objective of log p(x|z), such as ELBO or FreeBits",
+        _mean_of_symbols,
+    ),
+    Rule(
+        "missing cells x likelihood",
+        "each value is scored given those before it, and no formula sums over those that are missing",
+        "use a likelihood of independent values, or fill the cells",
+        _missing_scored,
     ),
     Rule("condition x labels", "p(x|y) needs y", "use data with labels, or an unconditional recipe", _labels),
 )

@@ -11,11 +11,11 @@ from torch import Tensor
 from .distribution import Support
 from .record import recorded
 
-Kind: TypeAlias = Literal["image", "table", "points"]
+Kind: TypeAlias = Literal["image", "table", "points", "sequence"]
 Binarize: TypeAlias = Literal["auto", "none", "dynamic", "static-seed", "threshold"]
 ColumnKind: TypeAlias = Literal["numeric", "integer", "boolean", "category", "date"]
 Layout: TypeAlias = Literal["chw", "hwc", "hw"]
-Form: TypeAlias = Literal["arrays", "images", "csv", "parquet"]
+Form: TypeAlias = Literal["arrays", "images", "csv", "parquet", "lines"]
 
 
 @recorded
@@ -67,9 +67,9 @@ class DataSpec:
     Args:
         name: what the data are called.
         shape: shape of one example, images as (channels, height, width).
-        kind: "image", "table" or "points".
-        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1], "count" 0, 1, 2, ..., "real", or "mixed"
-            columns.
+        kind: "image", "table", "points" or "sequence".
+        support: where the stored values lie: "binary" {0, 1}, "unit" [0, 1], "count" 0, 1, 2, ..., "real", "mixed"
+            columns, or "symbols": numbers of the vocabulary, and that of its size after a sequence's end.
         size: number of training examples.
         classes: the labels' names in order, empty without labels.
         binarize: how grey values become 0/1. "auto" leaves it to the likelihood.
@@ -82,6 +82,7 @@ class DataSpec:
         form: what the data came as; the form in which new ones are written.
         paired: True if the encoder was shown other values than those that are scored.
         modalities: what lies side by side in one example, in order; empty for data of one kind.
+        vocabulary: the symbols of sequences in order of their numbers, empty for other data.
     """
 
     name: str
@@ -100,6 +101,7 @@ class DataSpec:
     form: Form = "arrays"
     paired: bool = False
     modalities: "tuple[Modality, ...]" = ()
+    vocabulary: tuple[str, ...] = ()
 
     @property
     def dims(self) -> int:

@@ -51,7 +51,8 @@ def _spread(data: Data) -> list[str]:
     same = int((x == x[:1]).all(0).sum())
     if same == x.shape[1]:
         return ["all training rows are identical: zero variance, there is nothing to learn but the row itself"]
-    if same and data.spec.kind != "image" and not data.spec.columns and not data.spec.modalities:
+    plain = not data.spec.columns and not data.spec.modalities
+    if same and plain and data.spec.kind not in ("image", "sequence"):
         return [f"{same} of {x.shape[1]} columns are constant: a learned variance goes to its floor there"]
     return []
 

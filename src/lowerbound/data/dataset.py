@@ -169,6 +169,12 @@ class Dataset:
                 expected="cells typed and standardised as in training",
                 fix="load_data(path, like=model.spec)",
             )
+        if self.spec.vocabulary != spec.vocabulary:
+            raise DataError(
+                f"{self.spec.name} numbers other symbols than {spec.name}, which the model was built for",
+                expected=f"sequences of {' '.join(spec.vocabulary[:20])}" if spec.vocabulary else "no sequences",
+                fix="from_sequences(..., vocabulary=model.spec.vocabulary), or load_data(path, like=model.spec)",
+            )
         if tuple(self.spec.shape) != tuple(spec.shape):
             raise ShapeError(
                 f"{self.spec.name} has examples of shape {tuple(self.spec.shape)}",

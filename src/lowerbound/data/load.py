@@ -21,6 +21,7 @@ from .mapped_like import mapped_new_rows, streamed_rows
 from .mapped_pairs import with_seen
 from .modalities import labelled
 from .modalities import with_label as as_modality
+from .sequences import is_lines, line_rows, lines_source, load_lines
 from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
@@ -76,7 +77,8 @@ def load_data(
         source: mnist, digits, ring, moons, 8gaussians, sprites; a folder of images (one sub-folder for each class, or
             train/ and test/ above them); a .csv, .parquet, .npy or .npz file; a folder of .parquet files of one schema;
             an IDX file, or a folder of them (MNIST's names); a data set saved by `datasets`; hf:NAME or
-            hf:FOLDER, what `datasets` streams under that name.
+            hf:FOLDER, what `datasets` streams under that name; lines:FILE, a text file with one sequence
+            on each line.
         seen: a second folder or file of the same examples, in the same order or with the same file names: what the
             encoder sees, while the model learns to give `source` (hazy images of clean ones).
         like: the spec of a trained model, whose image size, columns, categories and scales are then used.
@@ -99,7 +101,7 @@ def load_data(
         standardize: whether the columns of a table get mean 0 and variance 1 on the training rows; the model keeps
             their units ("auto": yes for tables by path).
         delimiter: what separates the cells of a CSV file (default: found out).
-        encoding: of a CSV file.
+        encoding: of a CSV file or one of lines.
         memory: "map" leaves rows where they are, on disk or in a stream, and reads them batch by batch; "hold" reads
             them all; "auto" holds what takes less than a quarter of the memory.
         with_label: model the label too, as a second modality beside x (for the recipes mvae, mmvae and mopoe).
@@ -129,13 +131,11 @@ def load_data(
     fractions = {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
     common: dict[str, Any] = {"seed": seed, **{k: v for k, v in fractions.items() if v is not None}}
     if str(source) in BUILTIN:
-        if seen is not None:
-            raise UsageError(f"{source} cannot be paired with files", fix="give both as paths")
-        _refuse_unused(origin, str(source), _IMAGES, _TABLES, _NUMBERS, _STORED, _FILES)
-        data = BUILTIN[str(source)](binarize=binarize, **common)
-        return replace(data, origin={"source": str(source), "binarize": binarize, **common})
+        return _built_in(str(source), binarize, origin, common)
     if is_stream(source):
         return _of_stream(str(source), like, origin)
+    if is_lines(source) or (like is not None and like.form == "lines"):
+        return _of_lines(source, like, origin)
     path = existing(source)
     size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
     channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
@@ -189,6 +189,32 @@ def _stays(
 
         return array_table(found, stem_of(path))
     return mapped_arrays(found, stem_of(path))
+
+
+def _of_lines(source: str | Path, like: DataSpec | None, origin: dict[str, Any]) -> Data:
+    """Return the sequences that are the lines of a file."""
+    if origin["seen"] is not None:
+        raise UsageError(f"{source} cannot be paired", fix="pair images or arrays")
+    tables = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "encoding"})
+    _refuse_unused(origin, str(source), _IMAGES, tables, _GREY, _NUMBERS, _STORED, _FILES)
+    shares = {"valid": origin["valid_fraction"], "test": origin["test_fraction"]}
+    data = load_lines(source, like=like, seed=origin["seed"], **shares, encoding=origin["encoding"])
+    kept = {k: origin[k] for k in ("seed", "valid_fraction", "test_fraction", "encoding") if origin[k] is not None}
+    return replace(data, origin={"source": lines_source(source), **kept})
+
+
+def named_source(source: str | Path) -> str:
+    """Return the name under which a data set is remembered: its path absolute."""
+    if is_stream(source):
+        return stream_source(str(source))
+    return lines_source(source) if is_lines(source) else str(Path(source).resolve())
+
+
+def _built_in(name: str, binarize: Binarize, origin: dict[str, Any], common: dict[str, Any]) -> Data:
+    if origin["seen"] is not None:
+        raise UsageError(f"{name} cannot be paired with files", fix="give both as paths")
+    _refuse_unused(origin, name, _IMAGES, _TABLES, _NUMBERS, _STORED, _FILES)
+    return replace(BUILTIN[name](binarize=binarize, **common), origin={"source": name, "binarize": binarize, **common})
 
 
 def _of_stream(source: str, like: DataSpec | None, origin: dict[str, Any]) -> Data:
@@ -266,6 +292,8 @@ def load_rows(
         found = _streamed(str(source), like, {"alpha": alpha})
         size = found.source.shape[0] * found.source.row_bytes
         return streamed_rows(found, like) if is_mapped(memory, size) else array_rows(held_rows(found), None, like)
+    if is_lines(source) or like.form == "lines":
+        return line_rows(source, like, encoding)
     size = (like.shape[1], like.shape[2]) if like.kind == "image" else None
     channels = like.shape[0] if like.kind == "image" else None
     reading = Reading(

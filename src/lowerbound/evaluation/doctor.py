@@ -215,7 +215,7 @@ def default_commands(model: VAE, data: Data) -> Commands:
     source = (data.origin or {}).get("source", "PATH")
     shape = top_of(model).posterior_family.event_shape
     size = f" --latent-dim {shape[0]}" if len(shape) == 1 else ""
-    recipe = "cvae" if model.conditional else "vae"
+    recipe = "sequence_vae" if data.spec.kind == "sequence" else "cvae" if model.conditional else "vae"
     return Commands("RUN", f"lowerbound train {recipe} --data {shlex.quote(source)}{size}")
 
 
@@ -418,8 +418,9 @@ def _gaps(found: Diagnosis, commands: Commands) -> Finding | None:
     train = commands.train
     if g.amortisation.value > g.approximation.value:
         remedy = "take a larger encoder, or more rows to learn from"
-        more = " --channels 64 128" if " conv_vae " in train else " --hidden 1024 512"
-        train = re.sub(r" --(channels|hidden)( \d+)+", "", train)
+        larger = {" conv_vae ": " --channels 64 128", " sequence_vae ": " --width 256"}
+        more = next((words for name, words in larger.items() if name in train), " --hidden 1024 512")
+        train = re.sub(r" --(channels|hidden|width)( \d+)+", "", train)
     return Finding("gaps", "wrong", f"the ELBO loses much: {numbers}", remedy, f"{train}{more}")
 
 

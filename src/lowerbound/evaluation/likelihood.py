@@ -250,7 +250,7 @@ def _warnings(
 def target_of(model: VAE, rows: Dataset) -> str:
     """Name the quantity that a bound of `model` on `rows` is about."""
     mask = rows.mask_values()
-    observed = mask is not None and not bool(mask.all())
+    observed = mask is not None and rows.spec.kind != "sequence" and not bool(mask.all())
     x = "x_observed" if observed else "x"
     return model.decoder.family.target.replace("p(x)", f"p({x}|y)" if model.conditional else f"p({x})")
 

@@ -1,4 +1,4 @@
-"""Write examples as they came: images as PNG, arrays as NPZ, tables as CSV or Parquet with their own columns."""
+"""Write examples as they came: images as PNG, arrays as NPZ, texts as lines, tables as CSV or Parquet."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,9 +14,10 @@ from ..core.modalities import modality, split
 from ..core.spec import DataSpec
 from ..data.images import write_images
 from ..data.numpy_files import read_arrays
+from ..data.sequences import to_sequences
 from ..ship.files import replaced
 
-SUFFIXES = (".png", ".npz", ".csv", ".parquet")
+SUFFIXES = (".png", ".npz", ".csv", ".parquet", ".txt")
 
 
 def target(out: str | Path | None, default: Path, spec: DataSpec) -> Path:
@@ -30,7 +31,7 @@ def target(out: str | Path | None, default: Path, spec: DataSpec) -> Path:
     Raises:
         UsageError: if the suffix is unknown, the data cannot be written so, or a folder cannot be made.
     """
-    usual = ".png" if spec.kind == "image" else ".parquet" if spec.form == "parquet" else ".csv"
+    usual = _suffixes(spec)[0]
     if out is None:
         return default.with_name(default.name + usual)
     folder = str(out).endswith("/")
@@ -40,14 +41,22 @@ def target(out: str | Path | None, default: Path, spec: DataSpec) -> Path:
         return out
     suffix = out.suffix.lower()
     if suffix in SUFFIXES:
-        wrong = (".csv", ".parquet") if spec.kind == "image" else (".png",)
-        if suffix in wrong:
-            fit = [s for s in SUFFIXES if s not in wrong]
+        fit = _suffixes(spec)
+        if suffix not in fit:
             raise UsageError(f"{spec.name} cannot be written as {suffix}", expected=", ".join(fit))
         return out
     if suffix[1:].isalpha() and out.name != suffix:
         raise UsageError(f"nothing is written as {suffix}", expected=f"{', '.join(SUFFIXES)}, or no suffix")
     return out.with_name(out.name + usual)
+
+
+def _suffixes(spec: DataSpec) -> tuple[str, ...]:
+    """Return the suffixes of files that can hold such data, the usual one first."""
+    if spec.kind == "image":
+        return (".png", ".npz")
+    if spec.kind == "sequence":
+        return (".txt", ".npz")
+    return (".parquet", ".npz", ".csv") if spec.form == "parquet" else (".csv", ".npz", ".parquet")
 
 
 def write_examples(
@@ -62,7 +71,7 @@ def write_examples(
     """Write examples to `path`, which `target` gave: the data's units, types, axes and column names.
 
     Args:
-        path: a .png sheet, a folder of one PNG each, .npz, .csv or .parquet.
+        path: a .png sheet, a folder of one PNG each, .npz, .csv, .parquet, or .txt of one sequence on each line.
         x: `[N, *shape]` in model units.
         spec: what they are.
         sheet: draws the sheet of a .png file.
@@ -78,6 +87,10 @@ def write_examples(
     elif path.suffix.lower() == ".png":
         with replaced(path) as temporary:
             sheet().save(temporary)
+    elif path.suffix.lower() == ".txt":
+        rows = to_sequences(x, spec)
+        with replaced(path) as temporary:
+            temporary.write_text("".join(f"{_line(row)}\n" for row in rows), encoding="utf-8")
     elif path.suffix.lower() == ".npz":
         extra = {k: v.cpu().numpy() for k, v in (more or {}).items()}
         arrays = {**_arrays(x, spec), **extra}
@@ -89,6 +102,11 @@ def write_examples(
         if more and "z" in more:
             write_values(codes_beside(path), {"z": more["z"].cpu().numpy()})
     return path
+
+
+def _line(row: str | tuple[str, ...]) -> str:
+    """Return a sequence as one line: a text as it is, symbols of other kinds with spaces between."""
+    return row if isinstance(row, str) else " ".join(row)
 
 
 def codes_beside(path: Path) -> Path:

@@ -16,14 +16,17 @@ from .modalities import Modalities
 from .normal import FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from .onehot import OneHot
 from .optimal import OptimalNormal
+from .pixels import AutoregressivePixels
 from .relaxed import RelaxedBernoulli, RelaxedCategorical
 from .sphere import VonMisesFisher
 from .student import StudentT
+from .symbols import Symbols
 
 __all__ = [
-    "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "Delta", "Dequantized",
-    "DiscretizedLogistic", "FixedNormal", "FullNormal", "GreyBernoulli", "Laplace", "LogNormal", "LogisticMixture",
-    "LowRankNormal", "Modalities", "NegativeBinomial", "Normal", "OneHot", "OptimalNormal", "PerDimensionNormal",
-    "Poisson", "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT", "VonMisesFisher",
+    "AutoregressivePixels", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "Delta",
+    "Dequantized", "DiscretizedLogistic", "FixedNormal", "FullNormal", "GreyBernoulli", "Laplace", "LogNormal",
+    "LogisticMixture", "LowRankNormal", "Modalities", "NegativeBinomial", "Normal", "OneHot", "OptimalNormal",
+    "PerDimensionNormal", "Poisson", "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT",
+    "Symbols", "VonMisesFisher",
     "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson",
 ]  # fmt: skip

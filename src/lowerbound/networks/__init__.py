@@ -7,7 +7,9 @@ from .gated import GatedMLP
 from .mlp import MLP, Activation
 from .modalities import ModalityDecoders, ModalityEncoders
 from .pixelcnn import PixelCNN
+from .recurrent import Recurrent
 from .resnet import ResNet, ResNetDecoder
+from .sequences import SequenceEncoder
 from .spectral import SpectralNorm
 from .transformer import Transformer
 
@@ -22,8 +24,10 @@ __all__ = [
     "ModalityDecoders",
     "ModalityEncoders",
     "PixelCNN",
+    "Recurrent",
     "ResNet",
     "ResNetDecoder",
+    "SequenceEncoder",
     "SpectralNorm",
     "Transformer",
 ]

@@ -25,6 +25,7 @@ class DistanceObjective(Objective):
     """
 
     maximize = False
+    reads_mean = True
 
     def __init__(self, weight: float) -> None:
         super().__init__()

@@ -56,6 +56,7 @@ class RAE(Objective):
         if decoder not in ("none", "l2", "gradient_penalty"):
             raise UsageError(f"there is no penalty {decoder!r}", expected="none, l2 or gradient_penalty")
         self.code_weight, self.decoder, self.decoder_weight = code_weight, decoder, decoder_weight
+        self.reads_mean = decoder == "gradient_penalty"
 
     def forward(self, model: VAE, batch: Batch, step: Tensor) -> Outcome:
         """Return the penalised distortion; terms `code` |z|^2 / 2 and `decoder_penalty` R."""

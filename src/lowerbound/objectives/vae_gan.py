@@ -43,6 +43,7 @@ class VAEGAN(Objective):
     """
 
     monitor = "distortion"
+    reads_mean = True
     maximize = False
 
     def __init__(

@@ -27,6 +27,7 @@ from .regularised import (
     lagging_vae,
     wae,
 )
+from .sequences import pixel_vae, sequence_vae
 from .structured import gmvae, hamiltonian_vae, joint_vae, m2
 from .tutorials import mnist_vae_2017, workshop_vae_2025
 from .variants import conv_vae, cvae, denoising_vae, gaussian_vae, linear_vae
@@ -77,9 +78,11 @@ __all__ = [
     "mvae",
     "perceptual_vae",
     "piwae",
+    "pixel_vae",
     "rae",
     "renyi_vae",
     "rvq_vae",
+    "sequence_vae",
     "sigma_vae",
     "ssim_vae",
     "stl",

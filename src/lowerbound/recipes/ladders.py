@@ -12,10 +12,10 @@ from ..families import Delta, Normal
 from ..groups import Flat, Level, Stacked, Top
 from ..networks import MLP, Activation, ResNet
 from ..networks.conv import pyramid
-from ..objectives import ELBO, FreeBits
+from ..objectives import ELBO
 from ..posteriors import Direct, PrecisionWeighted
 from ..priors import StandardNormal
-from .parts import TRAINING, default_likelihood, half_of_training, mlp_encoder, warm_up
+from .parts import TRAINING, default_likelihood, guarded, mlp_encoder
 
 
 @recipe
@@ -92,7 +92,7 @@ def ladder_vae(
         _upwards(spec, top, len(others), hidden, activation),
         (Flat(top, StandardNormal(top.event_shape)), *below),
         Conditional(network, likelihood),
-        _guarded(spec, free_nats, warm_up_steps),
+        guarded(spec, free_nats, warm_up_steps),
         TRAINING,
     )
 
@@ -140,14 +140,8 @@ def vdvae(
         activation: activation of the networks.
     """
     return _of_images(
-        spec, _guarded(spec, free_nats, warm_up_steps), levels, latent_channels, channels, blocks, activation
+        spec, guarded(spec, free_nats, warm_up_steps), levels, latent_channels, channels, blocks, activation
     )
-
-
-def _guarded(spec: DataSpec, free_nats: float, warm_up_steps: int | None) -> Objective:
-    """Return the ELBO whose rate warms up, with nats that are free for each level: what keeps levels in use."""
-    beta = warm_up(1.0, half_of_training(spec) if warm_up_steps is None else warm_up_steps)
-    return FreeBits(free_nats, per="group", beta=beta) if free_nats else ELBO(beta=beta)
 
 
 def _of_images(

@@ -3,7 +3,7 @@
 from math import ceil, sqrt
 from typing import Literal, NamedTuple, TypeAlias
 
-from ..core.errors import UsageError
+from ..core.errors import Incompatible, UsageError
 from ..core.model import Conditional, Encoder, Family, Network
 from ..core.objective import Objective, Schedule
 from ..core.recipe import Recipe, Training
@@ -23,6 +23,7 @@ from ..families import (
 from ..groups import Flat, Prior
 from ..networks import MLP, Activation, ColumnInputs, LogCounts
 from ..networks.columns import width_of
+from ..objectives import ELBO, FreeBits
 from ..priors import StandardNormal
 from ..train.schedules import Linear
 
@@ -48,6 +49,12 @@ def default_likelihood(spec: DataSpec) -> Family:
         return OneHot(spec.shape)
     if spec.scored_support == "mixed":
         return columns_likelihood(spec)
+    if spec.scored_support == "symbols":
+        raise Incompatible(
+            f"{spec.name} holds sequences of symbols, whose numbers are in no order",
+            where="sequences x likelihood",
+            fix="use the recipe `sequence_vae`",
+        )
     if spec.scored_support == "count":
         return NegativeBinomial(spec.shape)
     if spec.scored_support == "binary" or (spec.grey and spec.binarize != "none"):
@@ -99,6 +106,12 @@ def half_of_training(spec: DataSpec) -> int:
 def warm_up(beta: float, steps: int) -> float | Schedule:
     """Return beta, or a linear schedule from 0 to beta over `steps` optimiser steps."""
     return Linear(0.0, beta, steps) if steps else beta
+
+
+def guarded(spec: DataSpec, free_nats: float, warm_up_steps: int | None) -> Objective:
+    """Return the ELBO whose rate warms up, with nats that are free for each level: what keeps levels in use."""
+    beta = warm_up(1.0, half_of_training(spec) if warm_up_steps is None else warm_up_steps)
+    return FreeBits(free_nats, per="group", beta=beta) if free_nats else ELBO(beta=beta)
 
 
 def mlp_encoder(
