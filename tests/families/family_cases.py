@@ -34,6 +34,7 @@ from lowerbound.families import (
     SharedNormal,
     StudentT,
     VonMisesFisher,
+    WrappedNormal,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
@@ -115,12 +116,14 @@ CASES = [
     Case("RelaxedCategorical", RelaxedCategorical, joint=True, moments=False),
     Case("RelaxedBernoulli", RelaxedBernoulli, moments=False, free=False),
     Case("VonMisesFisher", VonMisesFisher, joint=True, smooth=False),
+    Case("WrappedNormal", WrappedNormal, joint=True, moments=False),
 ]
 # Families that the common tests do not suit, and where they are tested instead.
 ELSEWHERE = {
     "GreyBernoulli": "test_no_density.py",
     "Delta": "test_no_density.py",
     "Dequantized": "test_dequantized.py",  # a draw in a bound on log p
+    "Product": "test_hyperbolic.py",  # made of families, not of one event shape
     "Columns": "test_columns.py",  # made of columns, not of one event shape
 }
 

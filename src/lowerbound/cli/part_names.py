@@ -86,6 +86,7 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "spline": posteriors.SplineFlow,
         "student_t": families.StudentT,
         "von_mises_fisher": families.VonMisesFisher,
+        "wrapped_normal": families.WrappedNormal,
     },
     "prior": {
         "conditional": conditional,
@@ -100,6 +101,7 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "two_stage": priors.TwoStage,
         "uniform_one_hot": priors.UniformOneHot,
         "vamp": priors.VampPrior,
+        "wrapped_normal": priors.WrappedNormalPrior,
     },
     "objective": {
         "aae": objectives.AAE,

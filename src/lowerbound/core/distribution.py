@@ -10,10 +10,23 @@ from torch.distributions import Distribution as TorchDistribution
 
 Sizes: TypeAlias = Size | list[int] | tuple[int, ...]
 Support: TypeAlias = Literal[
-    "binary", "levels", "inner", "unit", "count", "positive", "real", "sphere", "onehot", "simplex", "mixed"
+    "binary",
+    "levels",
+    "inner",
+    "unit",
+    "count",
+    "positive",
+    "real",
+    "sphere",
+    "hyperbolic",
+    "product",
+    "onehot",
+    "simplex",
+    "mixed",
 ]
 """Where values lie: {0, 1}; evenly spaced levels 0, 1/n, ..., 1; (0, 1); [0, 1]; 0, 1, 2, ...; (0, inf); R; the unit
-sphere; one-hot vectors; the open simplex; columns of several kinds."""
+sphere; hyperbolic space, with densities with respect to its volume; a product of spaces; one-hot vectors; the open
+simplex; columns of several kinds."""
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "binary": ("binary",),
@@ -24,6 +37,8 @@ _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "positive": ("inner", "positive"),
     "real": ("binary", "levels", "inner", "unit", "count", "positive", "real"),
     "sphere": ("sphere",),
+    "hyperbolic": ("hyperbolic",),
+    "product": ("product",),
     "onehot": ("onehot",),
     "simplex": ("simplex",),
     "mixed": ("mixed",),

@@ -88,8 +88,8 @@ def has_standard_prior(model: VAE, y: Tensor | None = None) -> bool:
 
 
 def has_axes(model: VAE) -> bool:
-    """Tell whether one dimension of the top latent can be moved alone: not of a class, a share or a direction."""
-    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere")
+    """Tell whether one dimension of the top latent can be moved alone: not of a class, a share, a direction."""
+    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere", "product")
 
 
 def check_axes(model: VAE) -> None:

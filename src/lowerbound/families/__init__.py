@@ -9,12 +9,14 @@ from .covariance import FullNormal, LowRankNormal
 from .delta import Delta
 from .dequantized import Dequantized
 from .discretized_logistic import DiscretizedLogistic, LogisticMixture
+from .hyperbolic import WrappedNormal
 from .laplace import Laplace
 from .levels import Categorical
 from .lognormal import LogNormal
 from .normal import FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from .onehot import OneHot
 from .optimal import OptimalNormal
+from .product import Product
 from .relaxed import RelaxedBernoulli, RelaxedCategorical
 from .sphere import VonMisesFisher
 from .student import StudentT
@@ -23,6 +25,6 @@ __all__ = [
     "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "Delta", "Dequantized",
     "DiscretizedLogistic", "FixedNormal", "FullNormal", "GreyBernoulli", "Laplace", "LogNormal", "LogisticMixture",
     "LowRankNormal", "NegativeBinomial", "Normal", "OneHot", "OptimalNormal", "PerDimensionNormal", "Poisson",
-    "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT", "VonMisesFisher",
+    "Product", "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT", "VonMisesFisher", "WrappedNormal",
     "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Priors p(z) or p(z|y)."""
 
+from .curved import ProductPrior, WrappedNormalPrior
 from .discrete import RelaxedUniform, UniformOneHot
 from .exemplar import ExemplarPrior
 from .flow import FlowPrior
@@ -12,5 +13,6 @@ from .vamp import VampPrior
 
 __all__ = [
     "ConditionalPrior", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform", "LearnedNormal",
-    "MixtureOfNormals", "RelaxedUniform", "StandardNormal", "TwoStage", "UniformOneHot", "VampPrior",
+    "MixtureOfNormals", "ProductPrior", "RelaxedUniform", "StandardNormal", "TwoStage", "UniformOneHot", "VampPrior",
+    "WrappedNormalPrior",
 ]  # fmt: skip

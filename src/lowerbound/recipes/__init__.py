@@ -6,6 +6,7 @@ from ..core.errors import UsageError
 from ..core.recipe import RECIPES, RecipeFunction
 from .basic import ae, beta_vae, vae, vae_no_kl, vae_simple_reg
 from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, stl
+from .curved import mixed_curvature_vae, poincare_vae
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
 from .ladders import ladder_vae, two_layer_vae, vdvae
@@ -67,9 +68,11 @@ __all__ = [
     "m2",
     "miwae",
     "miwae_missing",
+    "mixed_curvature_vae",
     "mnist_vae_2017",
     "perceptual_vae",
     "piwae",
+    "poincare_vae",
     "rae",
     "renyi_vae",
     "sigma_vae",
