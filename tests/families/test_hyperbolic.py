@@ -1,4 +1,4 @@
-"""Wrapped normals on hyperbolic space, and products of spaces: quadrature, mpmath-free closed forms, draws."""
+"""Wrapped normals on hyperbolic space, and products of spaces: quadrature, textbook maps, draws."""
 
 import math
 
@@ -74,7 +74,7 @@ def test_it_is_the_addition_of_the_ball() -> None:
 @pytest.mark.parametrize("curvature", CURVATURES)
 @pytest.mark.parametrize("loc", [(0.0, 0.0), (0.9, -0.4), (-2.0, 1.0)])
 def test_it_integrates_to_one_over_the_volume(curvature: float, loc: tuple[float, float]) -> None:
-    """In polar coordinates around the origin the volume is sinh(k r) / k dr d angle; the mass left out is below 1e-8."""
+    """In polar coordinates around the origin the volume is sinh(k r) / k dr d angle."""
     q = HyperbolicNormal(torch.tensor(loc).double(), torch.tensor([0.5, 0.3]).double(), curvature, (2,))
     root, reach = math.sqrt(-curvature), math.hypot(*loc) + 4.0
     (nodes, weights), angles = np.polynomial.legendre.leggauss(400), np.arange(2000) * 2 * math.pi / 2000
@@ -119,7 +119,7 @@ def test_around_the_origin_it_is_symmetric() -> None:
 
 @pytest.mark.parametrize("curvature", [-0.25, -2.0])
 def test_draws_have_the_density(curvature: float) -> None:
-    """20,000 draws, by their distance from the origin: Kolmogorov-Smirnov, false-fail rate 1e-7; others are rejected."""
+    """20,000 draws, by their distance from the origin: Kolmogorov-Smirnov, false-fail rate 1e-7."""
     loc, scale = torch.tensor([0.8, -0.5]).double(), torch.tensor([0.4, 0.7]).double()
     draws = HyperbolicNormal(loc, scale, curvature, (2,)).sample((20_000,))
     ordered = draws.norm(dim=-1).sort().values.numpy()

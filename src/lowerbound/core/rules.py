@@ -163,7 +163,8 @@ def _space_of_latents(model: VAE, objective: Objective, spec: DataSpec) -> str |
     for group in _groups(model):
         family = group.posterior_family
         if family.support == group.prior_support and family.space != group.prior_space:
-            return f"a {type(family).__name__} posterior on {family.space} cannot be used with a prior on {group.prior_space}"
+            spaces = f"on {family.space} cannot be used with a prior on {group.prior_space}"
+            return f"a {type(family).__name__} posterior {spaces}"
     return None
 
 

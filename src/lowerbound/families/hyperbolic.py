@@ -63,7 +63,7 @@ def to_ball(z: Tensor, curvature: float) -> Tensor:
 
 
 class HyperbolicNormal(Distribution):
-    """Wrapped normal around `loc` `[..., d]`, of standard deviations `scale` in the tangent space; event of d values."""
+    """Wrapped normal around `loc` `[..., d]`, of standard deviations `scale` in the tangent space."""
 
     has_rsample = True
 
@@ -154,9 +154,8 @@ class WrappedNormal(Family):
 
     log q(z) = log N(v; 0, diag(sigma^2)) - (d - 1) log[sinh(k |v|) / (k |v|)], k = sqrt(-curvature), with respect to
     the volume of the space, where z = exp_mu(PT_{0 -> mu}(v)) (Nagano et al. 2019, arXiv 1902.02992, sec. 3;
-    Mathieu et al. 2019, arXiv 1901.06033, sec. 3). z and mu are normal coordinates at the origin, log_0 of the point: what the
-    papers' decoders map z to first, and, unlike coordinates in the ball, no less exact near its boundary. `to_ball`
-    gives the ball's.
+    Mathieu et al. 2019, arXiv 1901.06033, sec. 3). z and mu are normal coordinates at the origin, log_0 of the point,
+    which unlike coordinates in the ball are no less exact near its boundary; `to_ball` gives the ball's.
 
     Args:
         event_shape: shape of z, of d values in all.

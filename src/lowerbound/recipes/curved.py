@@ -1,11 +1,12 @@
 """Latents on curved spaces: hyperbolic, and products of hyperbolic, flat and spherical ones."""
 
+from torch import nn
+
 from ..core.errors import UsageError
 from ..core.model import Family
 from ..core.recipe import Recipe, recipe
 from ..core.spec import DataSpec
 from ..families import Normal, Product, VonMisesFisher, WrappedNormal
-from ..groups import Prior
 from ..networks import Activation
 from ..objectives import ELBO
 from ..priors import HypersphericalUniform, ProductPrior, StandardNormal, WrappedNormalPrior
@@ -55,7 +56,7 @@ def mixed_curvature_vae(
     """Mixed-curvature VAE: the ELBO of a latent on a product of hyperbolic, flat and spherical spaces.
 
     Skopek et al. 2020, arXiv 1911.08411, sec. 3. Negative curvatures get wrapped normals, 0 a normal, 1 a von
-    Mises-Fisher posterior with the uniform prior, as there; the radius of a sphere with a uniform prior changes nothing.
+    Mises-Fisher posterior with the uniform prior, with which the radius of the sphere changes nothing.
 
     Args:
         spec: the data.
@@ -75,7 +76,7 @@ def _hyperbolic(dim: int, curvature: float, *, learned: bool) -> tuple[WrappedNo
     return WrappedNormal((dim,), curvature), WrappedNormalPrior((dim,), curvature, learned=learned)
 
 
-def _factor(dim: int, curvature: float, *, learned: bool) -> tuple[Family, Prior]:
+def _factor(dim: int, curvature: float, *, learned: bool) -> tuple[Family, nn.Module]:
     """Return posterior and prior of one factor."""
     if curvature < 0:
         return _hyperbolic(dim, curvature, learned=learned)
