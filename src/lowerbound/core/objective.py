@@ -47,7 +47,7 @@ class Outcome:
 
 TRAITS = (
     "couples_batch", "needs_density", "monitor", "maximize", "pathwise", "rescores", "weighs", "factorises",
-    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves",
+    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves", "reads_weights",
 )  # fmt: skip
 """What an objective declares about itself; one that wraps another declares the same, but for `corrupts`."""
 
@@ -70,6 +70,7 @@ class Objective(nn.Module):
         learns_prior: True if its gradient reaches the parameters of the prior.
         enumerates: numbers of the groups over all of whose values it sums.
         moves: True if it moves z along the gradient of log p(x, z).
+        reads_weights: True if its loss reads the weights themselves, and not only what a pass makes of them.
     """
 
     couples_batch = False
@@ -86,6 +87,7 @@ class Objective(nn.Module):
     learns_prior = True
     enumerates: tuple[int, ...] = ()
     moves = False
+    reads_weights = False
 
     @property
     def settled(self) -> int:

@@ -9,7 +9,7 @@ from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, s
 from .curved import mixed_curvature_vae, poincare_vae
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
-from .ladders import ladder_vae, two_layer_vae, vdvae
+from .ladders import ladder_vae, nvae, two_layer_vae, vdvae
 from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
 from .likelihoods import continuous_bernoulli_vae, student_vae
 from .priors import exemplar_vae, gmm_prior_vae, latent_flow_matching, two_stage_vae, vamp
@@ -70,6 +70,7 @@ __all__ = [
     "miwae_missing",
     "mixed_curvature_vae",
     "mnist_vae_2017",
+    "nvae",
     "perceptual_vae",
     "piwae",
     "poincare_vae",
