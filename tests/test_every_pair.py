@@ -36,6 +36,7 @@ PRIOR_OF = {
     "relaxed_categorical": Chosen("relaxed_uniform"),
     "vector_quantizer": Chosen("uniform_codes"),
     "von_mises_fisher": Chosen("hyperspherical_uniform"),
+    "wrapped_normal": Chosen("wrapped_normal"),
 }
 # Small parts, for the test's speed.
 SMALL = {"flow_matching": {"steps": 2}, "vamp": {"pseudo_inputs": 5}, "exemplar": {"exemplars": 7}}

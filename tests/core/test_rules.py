@@ -24,6 +24,7 @@ from lowerbound.families import (
     OneHot,
     SharedNormal,
     VonMisesFisher,
+    WrappedNormal,
 )
 from lowerbound.groups import Flat
 from lowerbound.networks import MLP
@@ -39,7 +40,14 @@ from lowerbound.objectives import (
     TotalCorrelation,
 )
 from lowerbound.posteriors import Planar
-from lowerbound.priors import HypersphericalUniform, LearnedNormal, StandardNormal, UniformOneHot, VampPrior
+from lowerbound.priors import (
+    HypersphericalUniform,
+    LearnedNormal,
+    StandardNormal,
+    UniformOneHot,
+    VampPrior,
+    WrappedNormalPrior,
+)
 
 LATENT, SHAPE = 2, (1, 5, 4)
 
@@ -122,6 +130,9 @@ BROKEN = {
     ),
     "support of posterior x prior": lambda: assemble(
         binary(), Bernoulli(SHAPE), Normal((LATENT,)), ELBO(), UniformPrior()
+    ),
+    "space of posterior x prior": lambda: assemble(
+        binary(), Bernoulli(SHAPE), WrappedNormal((LATENT,), -1.0), ELBO(), WrappedNormalPrior((LATENT,), -2.0)
     ),
     "point likelihood": lambda: assemble(binary(), Delta(SHAPE), Normal((LATENT,)), ELBO()),
     "discrete posterior x density": lambda: assemble(binary(), Bernoulli(SHAPE), Bernoulli((LATENT,)), ELBO()),

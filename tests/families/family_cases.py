@@ -34,6 +34,7 @@ from lowerbound.families import (
     SharedNormal,
     StudentT,
     VonMisesFisher,
+    WrappedNormal,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
@@ -115,6 +116,7 @@ CASES = [
     Case("RelaxedCategorical", RelaxedCategorical, joint=True, moments=False),
     Case("RelaxedBernoulli", RelaxedBernoulli, moments=False, free=False),
     Case("VonMisesFisher", VonMisesFisher, joint=True, smooth=False),
+    Case("WrappedNormal", WrappedNormal, joint=True, moments=False),
 ]
 # Families that the common tests do not suit, and where they are tested instead.
 ELSEWHERE = {
@@ -123,6 +125,7 @@ ELSEWHERE = {
     "Dequantized": "test_dequantized.py",  # a draw in a bound on log p
     "Symbols": "test_symbols.py",  # as long as a sequence happens to be
     "AutoregressivePixels": "test_pixels.py",  # around another family
+    "Product": "test_hyperbolic.py",  # made of families, not of one event shape
     "Columns": "test_columns.py",  # made of columns, not of one event shape
     "Modalities": "test_modalities.py",  # made of other families
 }

@@ -170,6 +170,7 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "student_t": families.StudentT,
         "vector_quantizer": vector_quantizer,
         "von_mises_fisher": families.VonMisesFisher,
+        "wrapped_normal": families.WrappedNormal,
     },
     "prior": {
         "conditional": conditional,
@@ -187,6 +188,7 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
         "uniform_codes": priors.UniformCodes,
         "uniform_one_hot": priors.UniformOneHot,
         "vamp": priors.VampPrior,
+        "wrapped_normal": priors.WrappedNormalPrior,
     },
     "objective": {
         "aae": objectives.AAE,

@@ -18,6 +18,8 @@ Support: TypeAlias = Literal[
     "positive",
     "real",
     "sphere",
+    "hyperbolic",
+    "product",
     "onehot",
     "simplex",
     "codes",
@@ -25,8 +27,8 @@ Support: TypeAlias = Literal[
     "symbols",
 ]
 """Where values lie: {0, 1}; evenly spaced levels 0, 1/n, ..., 1; (0, 1); [0, 1]; 0, 1, 2, ...; (0, inf); R; the unit
-sphere; one-hot vectors; the open simplex; the vectors of a code book; columns of several kinds; the numbers of
-symbols."""
+sphere; hyperbolic space, with densities with respect to its volume; a product of spaces; one-hot vectors; the open
+simplex; the vectors of a code book; columns of several kinds; the numbers of symbols."""
 
 _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "binary": ("binary",),
@@ -37,6 +39,8 @@ _CONTAINS: dict[Support, tuple[Support, ...]] = {
     "positive": ("inner", "positive"),
     "real": ("binary", "levels", "inner", "unit", "count", "positive", "real"),
     "sphere": ("sphere",),
+    "hyperbolic": ("hyperbolic",),
+    "product": ("product",),
     "onehot": ("onehot",),
     "simplex": ("simplex",),
     "codes": ("codes",),

@@ -80,6 +80,8 @@ class Family(nn.Module):
     """The quantity that `log_prob` of a decoder's family makes a bound on."""
     marginal = True
     """True if `log_prob` with a mask is the density of the observed cells, whichever they are."""
+    space: tuple[object, ...] = ()
+    """What must be the same in a posterior and a prior beside their support: curvatures, the parts of a product."""
     additive = False
     """True if a value is its parameters plus independent normal noise, whose variance they do not change."""
 
@@ -221,6 +223,7 @@ class Group(nn.Module, ABC):
 
     posterior_family: Family
     prior_support: Support = "real"
+    prior_space: tuple[object, ...] = ()
     prior_discrete = False
     prior_estimated = False
     """True if log p(z) is itself an estimate, from below."""

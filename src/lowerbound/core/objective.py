@@ -48,7 +48,7 @@ class Outcome:
 
 TRAITS = (
     "couples_batch", "needs_density", "monitor", "maximize", "pathwise", "rescores", "weighs", "factorises",
-    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves", "commits", "reads_mean",
+    "parts_players", "needs_labels", "learns_prior", "enumerates", "moves", "commits", "reads_mean", "reads_weights",
 )  # fmt: skip
 """What an objective declares about itself; one that wraps another declares the same, but for `corrupts`."""
 
@@ -73,6 +73,7 @@ class Objective(nn.Module):
         moves: True if it moves z along the gradient of log p(x, z).
         commits: True if its loss includes what posteriors cost beside the rate, `Trace.penalty`.
         reads_mean: True if a gradient goes through the mean of p(x|z).
+        reads_weights: True if its loss reads the weights themselves, and not only what a pass makes of them.
     """
 
     couples_batch = False
@@ -91,6 +92,7 @@ class Objective(nn.Module):
     moves = False
     commits = False
     reads_mean = False
+    reads_weights = False
 
     @property
     def settled(self) -> int:

@@ -186,6 +186,15 @@ def _code_prior(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     return None
 
 
+def _space_of_latents(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
+    for group in _groups(model):
+        family = group.posterior_family
+        if family.support == group.prior_support and family.space != group.prior_space:
+            spaces = f"on {family.space} cannot be used with a prior on {group.prior_space}"
+            return f"a {type(family).__name__} posterior {spaces}"
+    return None
+
+
 def _labels(model: VAE, objective: Objective, spec: DataSpec) -> str | None:
     if spec.classes or not (model.conditional or objective.needs_labels):
         return None
@@ -320,6 +329,12 @@ RULES: tuple[Rule, ...] = (
         "where q > 0 and p = 0, KL(q||p) is infinite",
         "choose a prior whose support holds the posterior's",
         _support_of_latents,
+    ),
+    Rule(
+        "space of posterior x prior",
+        "densities with respect to the volumes of two spaces have no ratio",
+        "give both the same curvature, or the same factors in the same order",
+        _space_of_latents,
     ),
     Rule(
         "corruption x categories",

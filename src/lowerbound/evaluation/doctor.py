@@ -256,7 +256,7 @@ def _rate_groups(model: VAE, rows: Dataset, seed: int) -> tuple[float, ...]:
 def _spread(model: VAE, rows: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return sd(mu) and sigma / sd(mu) of each dimension of the top latent."""
     family = top_of(model).posterior_family
-    if family.support in ("onehot", "simplex", "sphere", "codes"):
+    if family.support in ("onehot", "simplex", "sphere", "product", "codes"):
         raise Incompatible(f"the dimensions of {type(family).__name__} mean nothing alone")
     pairs = read_posteriors(model, rows, lambda q, i: (q.mean.flatten(1).double(), q.variance.flatten(1).double()))
     means, variances = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))

@@ -88,8 +88,8 @@ def has_standard_prior(model: VAE, y: Tensor | None = None) -> bool:
 
 
 def has_axes(model: VAE) -> bool:
-    """Tell whether one dimension of the top latent can be moved alone: not of no class, share, direction or code."""
-    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere", "codes")
+    """Tell whether one dimension of the top latent can be moved alone: it is of no class, share, direction or code."""
+    return _top(model).posterior_family.support not in ("onehot", "simplex", "sphere", "product", "codes")
 
 
 def check_axes(model: VAE) -> None:

@@ -9,6 +9,7 @@ from .covariance import FullNormal, LowRankNormal
 from .delta import Delta
 from .dequantized import Dequantized
 from .discretized_logistic import DiscretizedLogistic, LogisticMixture
+from .hyperbolic import WrappedNormal
 from .laplace import Laplace
 from .levels import Categorical
 from .lognormal import LogNormal
@@ -17,6 +18,7 @@ from .normal import FixedNormal, Normal, PerDimensionNormal, SharedNormal
 from .onehot import OneHot
 from .optimal import OptimalNormal
 from .pixels import AutoregressivePixels
+from .product import Product
 from .relaxed import RelaxedBernoulli, RelaxedCategorical
 from .sphere import VonMisesFisher
 from .student import StudentT
@@ -26,7 +28,7 @@ __all__ = [
     "AutoregressivePixels", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "Delta",
     "Dequantized", "DiscretizedLogistic", "FixedNormal", "FullNormal", "GreyBernoulli", "Laplace", "LogNormal",
     "LogisticMixture", "LowRankNormal", "Modalities", "NegativeBinomial", "Normal", "OneHot", "OptimalNormal",
-    "PerDimensionNormal", "Poisson", "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal", "StudentT",
-    "Symbols", "VonMisesFisher",
+    "PerDimensionNormal", "Poisson", "Product", "RelaxedBernoulli", "RelaxedCategorical", "SharedNormal",
+    "StudentT", "Symbols", "VonMisesFisher", "WrappedNormal",
     "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson",
 ]  # fmt: skip

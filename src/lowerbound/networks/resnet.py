@@ -1,6 +1,7 @@
 """Residual networks between images of any two sizes."""
 
 from math import prod
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from ..core.record import recorded
 from .conv import KERNEL, PADDING, STRIDE, of_size, pyramid
 from .mlp import Activation, activation_layers, check_sizes, he_initialised
 
+Cell: TypeAlias = Literal["residual", "squeezed", "separable"]
+EXPANSION, REDUCTION = 6, 16  # of channels: in separable cells, and in what looks at a whole image
 _SMALL = 0.1  # of the usual weights: with it a branch begins as a correction, and an output near its bias
 
 
@@ -20,7 +23,10 @@ class ResNet(Network):
     """Convolutions to the new size, then residual blocks of two 3 x 3 ones (He et al. 2016, arXiv 1603.05027).
 
     A smaller image comes from strided convolutions, a larger one from its pixels repeated. There is no normalisation:
-    the last layer of each block starts small instead.
+    the last layer of each block starts small instead. Blocks may be the cells of Vahdat & Kautz 2020, arXiv 2007.03898,
+    sec. 3.1: "squeezed" ones (of their encoder) weigh the channels by what is in the whole image (squeeze and
+    excitation: Hu et al. 2018, arXiv 1709.01507); "separable" ones (of their generative model) also have a 5 x 5
+    convolution of each channel alone, between two 1 x 1 ones, in 6 times as many channels.
 
     Args:
         in_shape: (channels, height, width).
@@ -28,6 +34,7 @@ class ResNet(Network):
         channels: inside.
         blocks: number of residual blocks.
         activation: before each convolution of a block.
+        cell: what a block is.
 
     Raises:
         ShapeError: if input or output are no images.
@@ -43,6 +50,7 @@ class ResNet(Network):
         channels: int = 32,
         blocks: int = 1,
         activation: Activation = "silu",
+        cell: Cell = "residual",
     ) -> None:
         super().__init__()
         check_sizes("channels and blocks", (channels, blocks))
@@ -56,7 +64,7 @@ class ResNet(Network):
             )
         self.size = (out_shape[-2], out_shape[-1])
         self.enter = nn.ModuleList(_entrance(in_shape, channels, self.size))
-        self.blocks = nn.ModuleList(_Block(channels, activation) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(channels, activation, cell) for _ in range(blocks))
         self.out = nn.Conv2d(channels, prod(out_shape[:-2]), 1, bias=False)
         self.bias = nn.Parameter(
             self.out.weight.new_zeros(self.out_shape)
@@ -120,7 +128,7 @@ class ResNetDecoder(Network):
             )
         self.sizes = sizes[1:]
         self.enter = nn.Conv2d(in_shape[0], channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(_Block(channels, activation) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(_Block(channels, activation, "residual") for _ in range(blocks)))
         self.activations = nn.ModuleList(activation_layers(activation, max(1, len(self.sizes))))
         larger = [nn.ConvTranspose2d(channels, channels, KERNEL, STRIDE, PADDING) for _ in self.sizes[1:]]
         self.convs, last = nn.ModuleList(larger), prod(out_shape[:-2])
@@ -146,14 +154,20 @@ class ResNetDecoder(Network):
 
 
 class _Block(nn.Module):
-    def __init__(self, channels: int, activation: Activation) -> None:
+    def __init__(self, channels: int, activation: Activation, cell: Cell) -> None:
         super().__init__()
-        convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+        if cell == "separable":
+            inside = EXPANSION * channels
+            depthwise = nn.Conv2d(inside, inside, 5, padding=2, groups=inside)
+            convs = [nn.Conv2d(channels, inside, 1), depthwise, nn.Conv2d(inside, channels, 1)]
+        else:
+            convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
         for conv in convs:
             he_initialised(conv)
-        convs[1].weight.data.mul_(_SMALL)
-        acts = activation_layers(activation, 2)
-        self.body = nn.Sequential(acts[0], convs[0], acts[1], convs[1])
+        convs[-1].weight.data.mul_(_SMALL)
+        layers = zip(activation_layers(activation, len(convs)), convs, strict=True)
+        last = [] if cell == "residual" else [_SqueezeExcitation(channels)]
+        self.body = nn.Sequential(*(layer for pair in layers for layer in pair), *last)
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.body(h)
@@ -164,6 +178,19 @@ def _doublings(small: tuple[int, ...], large: tuple[int, ...]) -> list[tuple[int
     sizes = pyramid(large[-2], large[-1], max(large[-2:]).bit_length())
     height, width = small[-2:]
     return sizes[: sizes.index((height, width)) + 1][::-1] if (height, width) in sizes else []
+
+
+class _SqueezeExcitation(nn.Module):
+    """Each channel times a weight in (0, 1), read from the means of all (Hu et al. 2018, eq. 2 and 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, max(channels // REDUCTION, 4))
+        self.excite = nn.Linear(self.squeeze.out_features, channels)
+
+    def forward(self, h: Tensor) -> Tensor:
+        weights = self.excite(F.relu(self.squeeze(h.mean((-2, -1))))).sigmoid()
+        return h * weights[..., None, None]
 
 
 def _entrance(in_shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> list[nn.Conv2d]:

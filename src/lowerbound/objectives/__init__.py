@@ -22,6 +22,7 @@ from .reconstruction import Reconstruction
 from .regularized_autoencoder import RAE
 from .renyi import Renyi
 from .simple import SimpleRegularizer
+from .spectral import SpectralPenalty
 from .ssim import SSIM
 from .total_correlation import TotalCorrelation
 from .vae_gan import VAEGAN
@@ -53,6 +54,7 @@ __all__ = [
     "Reconstruction",
     "Renyi",
     "SimpleRegularizer",
+    "SpectralPenalty",
     "Subsets",
     "TotalCorrelation",
     "WeighedELBO",

@@ -2,6 +2,7 @@
 
 from .autoregressive import PixelCNNPrior, TransformerPrior
 from .codes import UniformCodes
+from .curved import ProductPrior, WrappedNormalPrior
 from .discrete import RelaxedUniform, UniformOneHot
 from .exemplar import ExemplarPrior
 from .flow import FlowPrior
@@ -13,19 +14,7 @@ from .two_stage import TwoStage
 from .vamp import VampPrior
 
 __all__ = [
-    "ConditionalPrior",
-    "ExemplarPrior",
-    "FlowMatching",
-    "FlowPrior",
-    "HypersphericalUniform",
-    "LearnedNormal",
-    "MixtureOfNormals",
-    "PixelCNNPrior",
-    "RelaxedUniform",
-    "StandardNormal",
-    "TransformerPrior",
-    "TwoStage",
-    "UniformCodes",
-    "UniformOneHot",
-    "VampPrior",
+    "ConditionalPrior", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform", "LearnedNormal",
+    "MixtureOfNormals", "PixelCNNPrior", "ProductPrior", "RelaxedUniform", "StandardNormal", "TransformerPrior",
+    "TwoStage", "UniformCodes", "UniformOneHot", "VampPrior", "WrappedNormalPrior",
 ]  # fmt: skip

@@ -7,9 +7,10 @@ from ..core.recipe import RECIPES, RecipeFunction
 from .basic import ae, beta_vae, vae, vae_no_kl, vae_simple_reg
 from .bounds import ciwae, dreg, iwae, miwae, miwae_missing, piwae, renyi_vae, stl
 from .codes import fsq_vae, lfq_vae, rvq_vae, vq_vae, vq_vae2
+from .curved import mixed_curvature_vae, poincare_vae
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
-from .ladders import ladder_vae, two_layer_vae, vdvae
+from .ladders import ladder_vae, nvae, two_layer_vae, vdvae
 from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
 from .likelihoods import continuous_bernoulli_vae, student_vae
 from .modalities import mmvae, mopoe, mvae
@@ -72,13 +73,16 @@ __all__ = [
     "m2",
     "miwae",
     "miwae_missing",
+    "mixed_curvature_vae",
     "mmvae",
     "mnist_vae_2017",
     "mopoe",
     "mvae",
+    "nvae",
     "perceptual_vae",
     "piwae",
     "pixel_vae",
+    "poincare_vae",
     "rae",
     "renyi_vae",
     "rvq_vae",

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from ..core.errors import ShapeError, UsageError
-from ..core.model import Conditional, Encoder, Group
+from ..core.model import Conditional, Encoder, Group, Relation
 from ..core.objective import Objective
 from ..core.recipe import Recipe, recipe
 from ..core.spec import DataSpec
@@ -12,8 +13,9 @@ from ..families import Delta, Normal
 from ..groups import Flat, Level, Stacked, Top
 from ..networks import MLP, Activation, ResNet
 from ..networks.conv import pyramid
-from ..objectives import ELBO
-from ..posteriors import Direct, PrecisionWeighted
+from ..networks.resnet import Cell
+from ..objectives import ELBO, SpectralPenalty
+from ..posteriors import Direct, PrecisionWeighted, Residual
 from ..priors import StandardNormal
 from .parts import TRAINING, default_likelihood, guarded, mlp_encoder
 
@@ -139,19 +141,60 @@ def vdvae(
         warm_up_steps: steps over which the rate's weight grows to 1; None: half of the recipe's own epochs.
         activation: activation of the networks.
     """
-    return _of_images(
-        spec, guarded(spec, free_nats, warm_up_steps), levels, latent_channels, channels, blocks, activation
-    )
+    style = _Style(channels, blocks, activation)
+    return _of_images(spec, guarded(spec, free_nats, warm_up_steps), levels, latent_channels, style)
+
+
+@recipe
+def nvae(
+    spec: DataSpec,
+    *,
+    levels: tuple[int, ...] = (2, 1),
+    latent_channels: int = 4,
+    channels: int = 16,
+    blocks: int = 1,
+    spectral_weight: float = 0.1,
+    free_nats: float = 0.0,
+    warm_up_steps: int | None = None,
+    activation: Activation = "silu",
+) -> Recipe:
+    """NVAE: a ladder of images whose posteriors change the prior, of separable cells kept smooth by a penalty.
+
+    Vahdat & Kautz 2020, arXiv 2007.03898: residual normal posteriors (eq. 2), cells with 5 x 5 convolutions of each
+    channel alone, squeeze and excitation and Swish (fig. 3), spectral regularisation and warm-up (sec. 3.2). Without
+    their batch normalisation (branches start small instead), flows and balancing of the groups' KL.
+
+    Args:
+        spec: the data, images.
+        levels: number of levels at each scale, top (smallest) to bottom; each scale has twice the height and width.
+        latent_channels: channels of each level's latent.
+        channels: of the state and inside the networks; separable cells have 6 times as many.
+        blocks: cells of each network.
+        spectral_weight: weight of the sum of the convolutions' largest singular values in the loss; 0 for none.
+        free_nats: nats that each level may use for nothing; 0 for none.
+        warm_up_steps: steps over which the rate's weight grows to 1; None: half of the recipe's own epochs.
+        activation: activation of the networks.
+    """
+    objective = guarded(spec, free_nats, warm_up_steps)
+    if spectral_weight:
+        objective = SpectralPenalty(objective, spectral_weight)
+    style = _Style(channels, blocks, activation, "squeezed", "separable", Residual())
+    return _of_images(spec, objective, levels, latent_channels, style)
+
+
+class _Style(NamedTuple):
+    """What the networks of a ladder of images are made of, and how its posteriors read its priors."""
+
+    channels: int
+    blocks: int
+    activation: Activation
+    up: Cell = "residual"
+    down: Cell = "residual"
+    relation: Relation = Direct()
 
 
 def _of_images(
-    spec: DataSpec,
-    objective: Objective,
-    levels: tuple[int, ...],
-    latent_channels: int,
-    channels: int,
-    blocks: int,
-    activation: Activation,
+    spec: DataSpec, objective: Objective, levels: tuple[int, ...], latent_channels: int, style: _Style
 ) -> Recipe:
     """Return a ladder of image latents: one scale for each number of levels, the smallest first."""
     if not levels or any(not isinstance(n, int) or n < 1 for n in levels):
@@ -164,12 +207,13 @@ def _of_images(
     places = [size for size, count in zip(scales, levels, strict=True) for _ in range(count)]
     families = [Normal((latent_channels, *size)) for size in places]
 
-    def network(in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> ResNet:
-        return ResNet(in_shape, out_shape, channels, blocks, activation)
+    def network(in_shape: tuple[int, ...], out_shape: tuple[int, ...], cell: Cell = style.down) -> ResNet:
+        return ResNet(in_shape, out_shape, style.channels, style.blocks, style.activation, cell)
 
+    channels = style.channels
     states = [(channels, *size) for size in scales]
-    up = [network(a, b) for a, b in pairwise((spec.shape, *states[::-1]))]
-    up.append(network(states[0], families[0].params))
+    up = [network(a, b, style.up) for a, b in pairwise((spec.shape, *states[::-1]))]
+    up.append(network(states[0], families[0].params, style.up))
     uses = [len(up) - 1, *(scales[::-1].index(size) for size in places[1:])]
     below = [(channels, *size) for size in (*places[1:], places[-1])]
     groups: list[Group] = [
@@ -179,7 +223,7 @@ def _of_images(
         p = Conditional(network((channels, *size), family.params), family)
         looks = network((2 * channels, *size), family.params)
         down = network((latent_channels + channels, *size), following)
-        groups.append(Level(p, family, Direct(), looks, down, sees_state=True))
+        groups.append(Level(p, family, style.relation, looks, down, sees_state=True))
     likelihood = default_likelihood(spec)
     decoder = Conditional(network(below[-1], likelihood.params), likelihood)
     settled, training = spec.settle(likelihood.support), replace(TRAINING, clip=200.0)

@@ -39,6 +39,7 @@ def check_shardable(objective: Objective, model: VAE, training: Training, kernel
         ),
         (objective.rescores, f"{name} passes once more under frozen weights, which are in no process as a whole"),
         (objective.moves, f"{name} moves z along gradients of the model within a pass, which needs its weights whole"),
+        (objective.reads_weights, f"{name} reads whole weights"),
         (bool(reading), f"{type(reading[0]).__name__ if reading else ''} reads whole weights after each step"),
         (training.ema is not None, "a moving average of the weights (ema) is not kept of their parts"),
         (kernels == "compiled", "compiled kernels do not put divided weights together"),
