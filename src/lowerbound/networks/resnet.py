@@ -181,7 +181,10 @@ def _doublings(small: tuple[int, ...], large: tuple[int, ...]) -> list[tuple[int
 
 
 class _SqueezeExcitation(nn.Module):
-    """Each channel times a weight in (0, 1), read from the means of all (Hu et al. 2018, eq. 2 and 3)."""
+    """Each channel times a weight in (0, 1), read from the means of all (Hu et al. 2018, eq. 2 and 3).
+
+    Of its few hidden units, rectified ones could all be off from the start: they have the activation of the cells.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -189,7 +192,7 @@ class _SqueezeExcitation(nn.Module):
         self.excite = nn.Linear(self.squeeze.out_features, channels)
 
     def forward(self, h: Tensor) -> Tensor:
-        weights = self.excite(F.relu(self.squeeze(h.mean((-2, -1))))).sigmoid()
+        weights = self.excite(F.silu(self.squeeze(h.mean((-2, -1))))).sigmoid()
         return h * weights[..., None, None]
 
 
