@@ -44,6 +44,7 @@ from lowerbound.priors import (
     HypersphericalUniform,
     LearnedNormal,
     StandardNormal,
+    UniformCodes,
     UniformOneHot,
     VampPrior,
     WrappedNormalPrior,
@@ -167,6 +168,8 @@ BROKEN = {
     "pseudo-inputs x categories": lambda: recipes.vamp(mixed(), latent_dim=LATENT, hidden=(7,)),
     "mean x symbols": lambda: composed(recipes.sequence_vae(words()), objective=RAE()),
     "missing cells x likelihood": lambda: recipes.sequence_vae(answers()),
+    "codes x objective": lambda: recipes.vq_vae(binary()).replace(objective=ELBO(num_samples=2)),
+    "codes x prior": lambda: composed(recipes.vq_vae(binary()), prior=UniformCodes((1, 1, 1), 7)),
     "condition x labels": lambda: recipes.cvae(binary(), latent_dim=LATENT, hidden=(7,)),
 }
 

@@ -17,6 +17,7 @@ from lowerbound.explore.html import page_path, picture
 from lowerbound.explore.pictures import Picture, Shown, pictures, samples
 from lowerbound.explore.report import epoch_lines, page, report, tug_points
 from lowerbound.explore.run_files import MONITORS, USUAL_MONITOR, read_run, size_on_disk
+from lowerbound.objectives import Subsets, WeighedELBO
 
 EVIL = "<img src=x onerror=alert(1)>"
 VOID = {"meta", "img", "br", "link", "line", "path", "circle"}
@@ -302,6 +303,9 @@ def test_a_wrapped_objective_has_the_monitor_of_the_inner_one(tmp_path):
     recipe = {"objective": {"part": "Corrupt", "args": {"objective": inner}}}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     assert read_run(tmp_path).monitor == ("penalized", False)
+    recipe["objective"] = {"part": "Subsets", "args": {"objective": {"part": "WeighedELBO", "args": {}}}}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    assert read_run(tmp_path).monitor == (Subsets(WeighedELBO((1.0,)), (1,)).monitor, True)
 
 
 def test_epochs_after_the_point_of_a_resume_count_no_more(tmp_path):

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "CholeskyNormal": "test_covariance.py",
     "DiagonalPlusNormal": "test_covariance.py",
     "OneHotCategorical": "test_relaxed_onehot.py",
+    "ProductDistribution": "test_hyperbolic.py",
     "VonMisesFisherDirection": "test_sphere.py",
 }
 HERE = [pair for pair in registered_pairs() if set(pair) <= set(MAKERS)]

@@ -152,7 +152,9 @@ def test_training_reaches_the_golden_value_on_iris(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("q", "epochs", "num_samples", "lr"), [(2, 170, 1, 0.2), (10, 700, 3, 0.15)])
+@pytest.mark.parametrize(
+    ("q", "epochs", "num_samples", "lr"), [(2, 170, 1, 0.2), pytest.param(10, 700, 3, 0.15, marks=pytest.mark.slow)]
+)
 def test_training_reaches_the_golden_value_on_digits(
     q: int, epochs: int, num_samples: int, lr: float, seed: int
 ) -> None:

@@ -377,6 +377,6 @@ def test_the_values_of_pseudo_inputs_follow_from_the_data():
 def test_pseudo_inputs_of_categories_are_refused_by_name():
     columns = (lb.Column("a", "numeric", "double"), lb.Column("b", "category", "string", categories=("x", "y", "z")))
     spec = lb.DataSpec("things", (2,), "table", "mixed", 50, columns=columns)
-    with pytest.raises(Incompatible, match="categories have no gradient"):
+    with pytest.raises(Incompatible, match="categories and symbols have no gradient"):
         lb.recipes.vamp(spec)
     assert lb.recipes.exemplar_vae(spec).groups[0].prior_part.wants == 50

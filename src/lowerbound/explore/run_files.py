@@ -31,6 +31,7 @@ MONITORS: dict[str, tuple[str, bool]] = {
     "SimpleRegularizer": ("penalized", False),
     "TotalCorrelation": ("penalized", False),
     "VAEGAN": ("distortion", False),
+    "WeighedELBO": ("weighed_elbo", True),
 }
 USUAL_MONITOR = ("elbo", True)
 
@@ -105,10 +106,12 @@ class RunFiles:
     @property
     def monitor(self) -> tuple[str, bool]:
         """The term that decides which weights are best, and whether more of it is better."""
-        objective = inside(self.recipe, "objective")
+        objective, over = inside(self.recipe, "objective"), ""
         while inner := inside(objective, "args", "objective"):  # an objective that wraps another has its monitor
+            over = "_of_sets" if objective.get("part") == "Subsets" else over
             objective = inner
-        return MONITORS.get(str(objective.get("part")), USUAL_MONITOR)
+        name, more = MONITORS.get(str(objective.get("part")), USUAL_MONITOR)
+        return name + over, more
 
     @property
     def best(self) -> tuple[float, int, str] | None:
