@@ -124,6 +124,10 @@ def lowerbound(home, monkeypatch, capsys):
 
 
 every_data = pytest.mark.parametrize("name", DATA)
+# What takes long is done in each test run for one of each kind: an image, a folder, a table.
+some_data = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("digits", "photos", "table") else pytest.mark.slow) for n in DATA]
+)
 
 
 def schema(path):
@@ -236,7 +240,7 @@ def test_arrays_keep_their_units(lowerbound, home):
     np.testing.assert_allclose(np.log10(x.std(0)), [0, 1, 2, 3], atol=0.3)
 
 
-@every_data
+@some_data
 def test_data_report_runs_and_configuration(lowerbound, home, name):
     out, err = lowerbound("data", *OPTIONS[name][1:])
     assert "vae" in out
