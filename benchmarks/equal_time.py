@@ -4,7 +4,7 @@ How many epochs fit into them is measured on two; then the row is trained for th
 rate falls to its end. The prior of codes is fitted for as long again. All rows are scored on the first test images,
 binarised once by seed. A row that is there already is not trained again.
 
-    python benchmarks/equal_time.py [--minutes 5] [--rows 5000] [--num-samples 1000] [--only conv_vae vdvae]
+    python benchmarks/equal_time.py [--minutes 5] [--rows 2000] [--num-samples 500] [--only conv_vae vdvae]
 """
 
 import argparse
@@ -59,8 +59,8 @@ def arguments() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--rows", type=int, default=5000, help="test images that are scored, the first ones")
-    parser.add_argument("--num-samples", type=int, default=1000, help="K of the NLL, where q is no point")
+    parser.add_argument("--rows", type=int, default=2000, help="test images that are scored, the first ones")
+    parser.add_argument("--num-samples", type=int, default=500, help="K of the NLL, where q is no point")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="rows to train (default: all)")
     parser.add_argument("--folder", type=Path, default=Path("runs/equal-time"), help="where rows are kept")
