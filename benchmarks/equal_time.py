@@ -151,13 +151,14 @@ def section(found: dict[str, dict[str, Any]], each: dict[str, np.ndarray], optio
     """Return the table and what is to be known of it."""
     some = next(iter(found.values()))
     lines = [
-        f"`python benchmarks/equal_time.py --minutes {options.minutes:g}`: each row has {options.minutes:g} minutes of "
-        "training on the same 55,000 images, at the precision and with the kernels that are chosen by themselves; a "
-        "prior of codes has as long again. NLL in nats on the first "
+        f"`python benchmarks/equal_time.py --minutes {options.minutes:g}`: each row has as many "
+        f"epochs as two tried before would fit into {options.minutes:g} minutes, on the same 55,000 images, at the "
+        "precision and with the kernels that are chosen by themselves; a prior of codes has as long again. What they "
+        "took on the machine stands in the column s, and may be more or less. NLL in nats on the first "
         f"{options.rows:,} test images, binarised once by seed: an importance-sampled upper bound with "
         f"K = {options.num_samples}, and of codes, where q is a point, -ELBO. Samples: Fréchet distance of {SAMPLES:,} "
         f"draws to training images in the features `{some['features']}`, in which as many test images lie "
-        f"{some['held_out']:.1f} away. One seed; seconds are wall-clock.",
+        f"{some['held_out']:.1f} away. One seed.",
         "",
         "| row | epochs | s | parameters | ELBO | rate by group | NLL | bits/dim | samples | what it shows |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -186,18 +187,6 @@ def _line(row: Row, facts: dict[str, Any], said: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def kept(path: Path, row: Row, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Return a row that was measured before with the same options, or None."""
-    if not path.with_suffix(".json").exists() or not path.with_suffix(".npy").exists():
-        return None
-    facts = json.loads(path.with_suffix(".json").read_text())
-    asked = {key: getattr(options, key) for key in ("minutes", "rows", "num_samples", "seed")}
-    asked["options"] = json.loads(json.dumps(row.options))
-    if any(facts[name] != value for name, value in asked.items()):
-        return None
-    return facts, np.load(path.with_suffix(".npy"), allow_pickle=False)
-
-
 def main(say: Callable[[str], None]) -> None:
     """Measure the rows that are missing, and write the section after each."""
     options = arguments()
@@ -207,7 +196,8 @@ def main(say: Callable[[str], None]) -> None:
     each: dict[str, np.ndarray] = {}
     for row in ROWS:
         path = options.folder / row.name.replace(", ", "-")
-        done = kept(path, row, options)
+        asked = {key: getattr(options, key) for key in ("minutes", "rows", "num_samples", "seed")}
+        done = page.kept(path, {**asked, "options": row.options})
         if done is None and options.only and row.name not in options.only:
             continue
         if done is None:

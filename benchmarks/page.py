@@ -1,11 +1,14 @@
 """A result as a page: when, where and by which command it came about, and what came out."""
 
+import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -26,6 +29,16 @@ def page(title: str, command: str, about: Sequence[str], found: object, out: Pat
     if out is not None:
         out.write_text(text, encoding="utf-8")
     return text
+
+
+def kept(path: Path, asked: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Return the facts and numbers of a row that was measured before with what is asked, or None."""
+    if not path.with_suffix(".json").exists() or not path.with_suffix(".npy").exists():
+        return None
+    facts = json.loads(path.with_suffix(".json").read_text())
+    if any(facts[name] != json.loads(json.dumps(value)) for name, value in asked.items()):
+        return None
+    return facts, np.load(path.with_suffix(".npy"), allow_pickle=False)
 
 
 def put_section(path: Path, title: str, text: str) -> None:

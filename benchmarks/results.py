@@ -192,18 +192,6 @@ def _line(row: Row, facts: dict[str, Any], verdicts: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def kept(path: Path, row: Row, options: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Return a row that was measured before with the same options, or None."""
-    if not path.with_suffix(".json").exists() or not path.with_suffix(".npy").exists():
-        return None
-    facts = json.loads(path.with_suffix(".json").read_text())
-    asked = {k: getattr(options, k) for k in ("epochs", "rows", "num_samples", "seed")}
-    asked["options"] = json.loads(json.dumps(row.options))
-    if any(facts[name] != value for name, value in asked.items()):
-        return None
-    return facts, np.load(path.with_suffix(".npy"), allow_pickle=False)
-
-
 def main(say: Callable[[str], None]) -> None:
     """Measure the rows that are missing, and write the table after each."""
     options = arguments()
@@ -214,7 +202,8 @@ def main(say: Callable[[str], None]) -> None:
     verdicts: dict[str, list[str]] = {}
     for row in ROWS:
         path = options.folder / row.recipe
-        done = kept(path, row, options)
+        asked = {key: getattr(options, key) for key in ("epochs", "rows", "num_samples", "seed")}
+        done = page.kept(path, {**asked, "options": row.options})
         if done is None and options.only and row.recipe not in options.only:
             continue
         if done is None:
