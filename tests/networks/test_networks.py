@@ -5,10 +5,12 @@ from math import prod
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lowerbound.core.errors import ShapeError, UsageError
 from lowerbound.core.record import describe, rebuild
 from lowerbound.networks import MLP, ConvDecoder, ConvEncoder
+from lowerbound.networks.conv import of_size
 from lowerbound.networks.mlp import ACTIVATIONS
 
 IMAGES = [(1, 1, 1), (1, 1, 2), (2, 3, 1), (1, 5, 7), (1, 28, 28), (1, 17, 23), (3, 8, 6), (3, 17, 23), (3, 2, 31)]
@@ -174,3 +176,14 @@ def test_a_network_is_rebuilt_from_its_record_with_weights_of_the_same_scale(net
         assert one.shape == other.shape, name
         if prod(one.shape) > 100:
             assert float(one.detach().std()) == pytest.approx(float(other.detach().std()), rel=0.5)
+
+
+@pytest.mark.parametrize("size", [(6, 5), (7, 5), (6, 7), (8, 3)])
+def test_images_are_brought_to_a_size_as_by_repeating_their_edge(size):
+    x = torch.randn(2, 3, 6, 5, requires_grad=True)
+    grown = F.pad(x, (0, max(0, size[1] - 5), 0, max(0, size[0] - 6)), mode="replicate")[..., : size[0], : size[1]]
+    made = of_size(x, size)
+    assert torch.equal(made, grown)
+    weight = torch.randn_like(grown)
+    gradients = [torch.autograd.grad((images * weight).sum(), x)[0] for images in (made, grown)]
+    torch.testing.assert_close(*gradients)

@@ -60,6 +60,15 @@ def test_long_trainings_are_compiled_in_half_precision(digits, able, monkeypatch
     assert chosen(recipe, digits, plan.MANY - 1) == ("bf16", "eager")
 
 
+def test_few_steps_are_compiled_if_each_is_much_work(digits, able, monkeypatch):
+    recipe = lb.recipes.vae(digits.spec)
+    work = plan._work(*recipe.build(), digits.train.matching(recipe.spec, resample=True), 100)
+    monkeypatch.setattr(plan, "LONG", 1.0)
+    for limit, kernels in ((plan.FEW * work, "compiled"), (plan.FEW * work + 1, "eager")):
+        monkeypatch.setattr(plan, "VERY_LONG", limit)
+        assert chosen(recipe, digits, plan.FEW) == ("bf16", kernels)
+
+
 def test_what_is_asked_for_is_done(digits, able):
     recipe = lb.recipes.vae(digits.spec)
     assert chosen(recipe, digits, 10**6, ("float32", "eager")) == ("float32", "eager")
@@ -72,16 +81,21 @@ def test_what_is_asked_for_is_done(digits, able):
     ("name", "expected"),
     [
         ("continuous_bernoulli_vae", ("float32", "compiled")),  # values that are no zeros and ones
-        ("sigma_vae", ("float32", "eager")),  # a scale that changes after each step
+        ("sigma_vae", ("float32", "compiled")),  # values that are no zeros and ones, again
         ("vamp", ("float32", "compiled")),  # a prior with weights
         ("vae_iaf", ("float32", "compiled")),  # a flow
         ("factor_vae", ("bf16", "eager")),  # two players
-        ("conv_vae", ("bf16", "eager")),  # convolutions, which are products then
-        ("geco_vae", ("bf16", "eager")),  # a multiplier that changes after each step
+        ("conv_vae", ("float32", "compiled")),  # narrow convolutions, which lose as products
+        ("geco_vae", ("bf16", "compiled")),  # a multiplier that changes after each step
     ],
 )
 def test_what_does_not_suit_is_left_as_it_was(name, expected, digits, able):
     assert chosen(lb.recipes.find(name)(digits.spec), digits, 10**6) == expected
+
+
+def test_wide_convolutions_are_products(digits, able):
+    for channels, expected in (((64, 256), ("float32", "compiled")), ((128, 256), ("bf16", "eager"))):
+        assert chosen(lb.recipes.conv_vae(digits.spec, channels=channels), digits, 10**6) == expected
 
 
 def test_nothing_is_compiled_without_a_compiler(digits, able, monkeypatch):
@@ -167,6 +181,39 @@ def test_a_compiled_training_is_the_eager_one_and_goes_on_bit_by_bit(tmp_path):
     assert found["moved"] > 1
     assert found["apart"] < 1e-4
     assert abs(found["elbos"][0] - found["elbos"][1]) < 0.2
+
+
+ALL_KINDS = """
+    import json, sys, torch
+    import lowerbound as lb
+    from lowerbound.recipes import find
+
+    torch.set_num_threads(1)
+    x = torch.rand(450, 1, 11, 14, generator=torch.Generator().manual_seed(2)).round().numpy()
+    data = lb.from_arrays(x, valid_fraction=0.1, test_fraction=0.1)
+    for name in sys.argv[1:]:
+        recipe = find(name)(data.spec)
+        options = {"epochs": 2, "batch_size": 100, "seed": 3, "progress": False, "report": False}
+        runs = [lb.fit(recipe, data, **options, kernels=k, out=f"{name}-{k}") for k in ("compiled", "eager")]
+        states = [run.model.state_dict().values() for run in runs]
+        print(json.dumps([
+            name,
+            max(float((a.double() - b.double()).abs().max()) for a, b in zip(*states, strict=True)),
+            json.load(open(f"{name}-compiled/env.json"))["kernels"],
+        ]))
+"""
+
+
+@pytest.mark.slow
+def test_all_kinds_of_models_train_compiled_as_they_do_eagerly(tmp_path):
+    """Convolutions to odd sizes, whose gradients are laid out anew, and modules that learn from a pass."""
+    names = ["conv_vae", "vdvae", "vq_vae", "lfq_vae", "sigma_vae", "geco_vae"]
+    words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ALL_KINDS), *names]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(name, kernels) for name, _, kernels in found] == [(name, "compiled") for name in names]
+    assert {name: apart for name, apart, _ in found if apart > 1e-3} == {}
 
 
 def test_an_older_run_goes_on_as_it_began(digits, tmp_path):

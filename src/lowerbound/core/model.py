@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
@@ -35,6 +35,17 @@ class Stateful:
     def after_step(self, sums: Mapping[str, Tensor]) -> None:
         """Change the state, once for each optimiser step, from the statistics of that step's whole batch."""
         raise NotImplementedError
+
+
+Sums: TypeAlias = dict[tuple[int, str], Tensor]
+"""What stateful modules learn from, by the number of the module and the name of the sum."""
+
+
+def learned(modules: Iterable[Stateful], trace: Trace, batch: Batch) -> Sums:
+    """Return what modules are to learn from a pass."""
+    with torch.no_grad():
+        each = [module.statistics(trace, batch) for module in modules]
+    return {(i, name): value.detach() for i, sums in enumerate(each) for name, value in sums.items()}
 
 
 class Starting:

@@ -1,14 +1,14 @@
 """What an objective is: it reads a trace and returns one loss for each player, and honest terms."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .model import VAE, Group
+from .model import VAE, Group, Sums
 from .spec import DataSpec
 from .types import Batch, Trace
 
@@ -39,11 +39,13 @@ class Outcome:
         losses: one scalar for each player that moves in this step, minimised.
         terms: named values `[B]`, nats for each example unless their name says otherwise.
         trace: the pass they were read from; None if it was compiled and kept nothing else.
+        sums: what stateful modules are to learn from that pass, if it was compiled.
     """
 
     losses: dict[str, Tensor]
     terms: dict[str, Tensor]
     trace: Trace | None
+    sums: Sums = field(default_factory=dict)
 
 
 TRAITS = (

@@ -39,9 +39,13 @@ def _image(shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
 
 def of_size(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return images with the last row and column repeated or cut: an odd size lost one when it was halved."""
-    missing = (size[0] - images.shape[-2], size[1] - images.shape[-1])
-    whole = nn.functional.pad(images, (0, max(missing[1], 0), 0, max(missing[0], 0)), mode="replicate")
-    return whole[..., : size[0], : size[1]]
+    for axis, length in ((-2, size[0]), (-1, size[1])):
+        missing = length - images.shape[axis]
+        # not by padding: the compiled gradient of `replication_pad2d` fails where convolutions have channels last
+        if missing > 0:
+            last = images.narrow(axis, images.shape[axis] - 1, 1)
+            images = torch.cat([images, *[last] * missing], axis)
+    return images[..., : size[0], : size[1]]
 
 
 @recorded

@@ -83,7 +83,7 @@ class Learner:
         self.guard = Guard(device)
         half = partial(low_precision, device, products=has_products(model, objective))
         self.precision = half if plan.precision == "bf16" else nullcontext
-        self.compute = Pass(plan.kernels, self._rows_of_a_pass())
+        self.compute = Pass(plan.kernels, self._rows_of_a_pass(), self.cast.stateful)
         if shard:
             model.cpu()
             objective.cpu()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError, memory_is_full
-from ..core.model import VAE, Stateful
+from ..core.model import VAE, Stateful, Sums, learned
 from ..core.noise import Stream, seeded
 from ..core.objective import Objective, Outcome, first_step
 from ..core.types import Batch
@@ -23,8 +23,10 @@ Precision: TypeAlias = Literal["auto", "float32", "bf16"]
 Kernels: TypeAlias = Literal["auto", "eager", "compiled"]
 
 LONG = 1e13  # floating-point operations: about a minute on two cores
+VERY_LONG = 4 * LONG
 MANY = 5_000  # steps: compilation takes half a minute, and saves some of each
 FEW = 500  # steps that are not worth counting the operations of one
+WIDE = 128  # channels from which a convolution gains from being a product in bfloat16
 _PROBE = 2  # examples that are passed to count them
 
 _log = logging.getLogger(__name__)
@@ -67,8 +69,9 @@ def choose(
     """Return the plan of a training.
 
     In long trainings (10^13 operations or more), networks compute in bfloat16 where the processor has instructions for
-    it, the data are zeros and ones, and nothing but encoder and decoder has weights; with 5,000 steps or more, a pass
-    is compiled where it can be. Convolutions in bfloat16 on a processor are not: as matrix products they gain more.
+    it, the data are zeros and ones, and nothing but encoder and decoder has weights; with 5,000 steps or more, or
+    4 * 10^13 operations, a pass is compiled where it can be. Convolutions in bfloat16 on a processor are not: as matrix
+    products they gain more, if they are wide; where most are narrow (fewer than 128 channels) float32 is faster.
 
     Args:
         model: on the device it is trained on.
@@ -79,12 +82,14 @@ def choose(
         asked: precision and kernels; "auto" follows the rule.
     """
     precision, kernels = asked
-    long = "auto" in asked and steps >= FEW and _work(model, objective, rows, batch_size) * steps >= LONG
+    work = _work(model, objective, rows, batch_size) * steps if "auto" in asked and steps >= FEW else 0.0
+    long = work >= LONG
     if precision == "auto":
         precision = "bf16" if long and _suits_bf16(model) else "float32"
     if kernels == "auto":
         products = precision == "bf16" and has_products(model, objective)
-        compiles = long and steps >= MANY and not products and can_compile(model, objective)
+        pays = (long and steps >= MANY) or work >= VERY_LONG
+        compiles = pays and not products and can_compile(model, objective)
         kernels = "compiled" if compiles else "eager"
     return Plan(precision, kernels, torch.get_num_threads())
 
@@ -102,7 +107,17 @@ def _work(model: VAE, objective: Objective, rows: Dataset, batch_size: int) -> f
 
 def _suits_bf16(model: VAE) -> bool:
     plain = model.decoder.family.support == "binary" and not list(model.groups.parameters())
-    return plain and has_bf16(model.device)
+    return plain and has_bf16(model.device) and (model.device.type != "cpu" or not _is_narrow(model))
+
+
+def _is_narrow(model: VAE) -> bool:
+    """Tell whether most convolutions have too few channels for products of bfloat16 to make up for copying patches."""
+    convs = _convolutions(model)
+    return sum(min(conv.in_channels, conv.out_channels) < WIDE for conv in convs) > len(convs) / 2
+
+
+def _convolutions(*modules: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
+    return [m for module in modules for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -115,8 +130,7 @@ def has_bf16(device: torch.device) -> bool:
 
 def has_products(model: VAE, objective: Objective) -> bool:
     """Tell whether there are convolutions which, in bfloat16, are matrix products: those on a processor."""
-    modules = (*model.modules(), *objective.modules())
-    return model.device.type == "cpu" and any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in modules)
+    return model.device.type == "cpu" and bool(_convolutions(model, objective))
 
 
 @contextmanager
@@ -130,9 +144,8 @@ def low_precision(device: torch.device, *, products: bool) -> Iterator[None]:
 
 
 def can_compile(model: VAE, objective: Objective) -> bool:
-    """Tell whether a pass can be compiled: one player, no state that changes after a step, and a compiler."""
-    modules = (*model.modules(), *objective.modules())
-    one = len(objective.players(model)) == 1 and not any(isinstance(m, Stateful) for m in modules)
+    """Tell whether a pass can be compiled: one player, and a compiler."""
+    one = len(objective.players(model)) == 1
     # a C++ compiler makes the kernels of the CPU, Triton those of a GPU
     known = (os.environ.get("CXX", "g++"), "clang++")
     return one and (model.device.type == "cuda" or any(shutil.which(name) for name in known))
@@ -144,10 +157,11 @@ class Pass:
     Args:
         kernels: "eager" or "compiled".
         rows: the usual number of rows; other batches are computed eagerly, since each size is compiled anew.
+        stateful: modules that learn from a pass, which for them gives sums where it is compiled.
     """
 
-    def __init__(self, kernels: Literal["eager", "compiled"], rows: int) -> None:
-        self.rows = rows
+    def __init__(self, kernels: Literal["eager", "compiled"], rows: int, stateful: tuple[Stateful, ...] = ()) -> None:
+        self.rows, self.stateful = rows, stateful
         self.compiled = None
         if kernels == "compiled":
             torch.compiler.reset()  # a process may train many models, and keeps the kernels of a few only
@@ -155,7 +169,7 @@ class Pass:
             unguarded = getattr(torch.compiler, "skip_all_guards_unsafe", None)
             if unguarded is not None:  # one model and one objective, and batches of one shape: nothing to look at
                 options["guard_filter_fn"] = unguarded
-            self.compiled = torch.compile(_losses_and_terms, fullgraph=True, dynamic=False, options=options)
+            self.compiled = torch.compile(_numbers, fullgraph=True, dynamic=False, options=options)
 
     @property
     def kernels(self) -> Literal["eager", "compiled"]:
@@ -167,21 +181,22 @@ class Pass:
         if self.compiled is None or len(batch.x) != self.rows:
             return objective(model, batch, step)
         try:
-            losses, terms = self.compiled(objective, model, batch, step)
+            losses, terms, sums = self.compiled(objective, model, self.stateful, batch, step)
         except RuntimeError as error:  # no compiler after all, or a part that cannot be compiled
             if memory_is_full(error):
                 raise
             _log.info("training goes on without compiling: %s", str(error).splitlines()[0])
             self.compiled = None
             return objective(model, batch, step)
-        return Outcome(losses, terms, None)
+        return Outcome(losses, terms, None, sums)
 
 
-def _losses_and_terms(
-    objective: Objective, model: VAE, batch: Batch, step: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _numbers(
+    objective: Objective, model: VAE, stateful: tuple[Stateful, ...], batch: Batch, step: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Sums]:
     outcome = objective(model, batch, step)
-    return outcome.losses, outcome.terms
+    sums = {} if outcome.trace is None else learned(stateful, outcome.trace, batch)
+    return outcome.losses, outcome.terms, sums
 
 
 def start_threads() -> None:

@@ -19,13 +19,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from ..core.errors import Incompatible, LowerboundError, OutOfResource, memory_is_full
-from ..core.model import VAE, Network
+from ..core.model import VAE, Network, Sums
 from ..core.noise import Stream, seeded
 from ..core.objective import Objective, Outcome, first_step
 from ..core.recipe import Training
 from ..core.types import Batch
 from .processes import Processes
-from .update import Cast, Guard, Sums, joined, learned, make_optimizers, move, watched_numbers, without_graph
+from .update import Cast, Guard, joined, learned_from, make_optimizers, move, watched_numbers, without_graph
 
 _PROBE = 2  # examples of the pass that shows whether divided weights serve
 
@@ -151,7 +151,7 @@ class Sharded:
             for piece, counts in self._pieces(batch, counting, total, micro_batch):
                 with precision():
                     outcome = self(piece, step)
-                sums = learned(outcome, piece, self.cast)
+                sums = learned_from(outcome, piece, self.cast)
                 if not counts:
                     sums = {key: torch.zeros_like(value) for key, value in sums.items()}
                 with self.processes.answering():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
 
 from ..core.errors import OutOfResource, memory_is_full
-from ..core.model import VAE, Scale, Stateful
+from ..core.model import VAE, Scale, Stateful, Sums, learned
 from ..core.noise import go_back, states
 from ..core.objective import Objective, Outcome
 from ..core.recipe import Training
@@ -20,8 +20,6 @@ from .processes import ALONE, Processes
 SCALE_LR = 0.03
 Compute: TypeAlias = Callable[[Objective, VAE, Batch, Tensor], Outcome]
 """Computes losses and terms of a batch."""
-Sums: TypeAlias = dict[tuple[int, str], Tensor]
-"""What stateful modules learn from, by the number of the module and the name of the sum."""
 
 
 def make_optimizers(players: Mapping[str, list[nn.Parameter]], training: Training) -> dict[str, Optimizer]:
@@ -253,18 +251,13 @@ def _backward(outcome: Outcome, piece: Batch, share: float, cast: Cast) -> tuple
     for i, (name, loss) in enumerate(outcome.losses.items()):
         part = loss if share == 1 else share * loss
         part.backward(inputs=cast.players[name], retain_graph=i + 1 < len(outcome.losses))
-    sums = learned(outcome, piece, cast)
+    sums = learned_from(outcome, piece, cast)
     return (outcome if share == 1 else without_graph(outcome)), sums, share
 
 
-def learned(outcome: Outcome, piece: Batch, cast: Cast) -> Sums:
+def learned_from(outcome: Outcome, piece: Batch, cast: Cast) -> Sums:
     """Return what stateful modules learn from a pass."""
-    sums: Sums = {}
-    if cast.stateful and outcome.trace is not None:
-        with torch.no_grad():
-            for i, module in enumerate(cast.stateful):
-                sums |= {(i, name): value for name, value in module.statistics(outcome.trace, piece).items()}
-    return sums
+    return outcome.sums if outcome.trace is None else learned(cast.stateful, outcome.trace, piece)
 
 
 def without_graph(outcome: Outcome) -> Outcome:
