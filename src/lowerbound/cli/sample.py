@@ -25,7 +25,8 @@ class Sample(ShownOptions, RunOptions):
     label: str | None = None
     """The class to draw, of a conditional model (default: each in turn)."""
     temperature: tuple[float, ...] = (1.0,)
-    """Multiplies the prior's standard deviation: below 1 nearer to its mean. One, or one for each level."""
+    """Multiplies the prior's standard deviation: below 1 nearer to its mean. Of codes with a fitted prior it divides
+    the logits. One, or one for each level."""
 
 
 def command(words: list[str]) -> int:
