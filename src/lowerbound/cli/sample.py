@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.model import VAE, Group, spec_of
 from ..explore.latents import has_standard_prior
+from ..explore.modalities import tiles_of
 from ..explore.sheets import sample_grid
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, default_show, open_model
@@ -44,7 +46,12 @@ def command(words: list[str]) -> int:
     if not model.has_density and has_standard_prior(model, y):
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
     made = model.sample(options.num, y, temperature=warm, show=show, seed=options.seed)
-    write_examples(path, made, spec, lambda: sample_grid(made, show, drawn=drawn, support=spec.support), y=classes)
+
+    def sheet() -> Image.Image:
+        images, words = tiles_of(spec, made)
+        return sample_grid(images, show, drawn=drawn, support=spec.support, words=words)
+
+    write_examples(path, made, spec, sheet, y=classes)
     return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
 
 
