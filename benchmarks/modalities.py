@@ -5,7 +5,7 @@ another fifth the sum. A classifier of single digits, trained on other images, r
 sum are read as the class that is most probable. Given label and sum, an image must show both digits; given one of
 them, what it says. A row that is there already is not trained again.
 
-    python benchmarks/modalities.py [--pairs 12000] [--epochs 15] [--only mvae]
+    python benchmarks/modalities.py [--pairs 12000] [--epochs 12] [--only mvae]
 """
 
 import argparse
@@ -61,6 +61,7 @@ class Row:
 # Shi et al. 2019, arXiv 1911.03393, sec. 4.2; Sutter et al. 2021, arXiv 2105.02470, sec. 4.1 and 4.2
 ROWS = (
     Row("mvae"),
+    Row("mvae, observed", (Claim("one", "higher", "mvae"), Claim("nll", "lower", "mvae")), {"scored": "observed"}),
     Row("mmvae", (Claim("one", "higher", "mvae"), Claim("joint", "higher", "mvae"))),
     Row("mopoe", (Claim("one", "higher", "mvae"), Claim("both", "higher", "mmvae"), Claim("nll", "lower", "mmvae"))),
 )
@@ -72,7 +73,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=12_000, help="of which a tenth each is for validation and test")
     parser.add_argument("--read", type=int, default=20_000, help="digits that the classifier is trained on")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--num-samples", type=int, default=50, help="K of the NLL")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="rows to train (default: all)")
@@ -189,7 +190,9 @@ def section(found: dict[str, dict[str, Any]], nll: dict[str, np.ndarray], option
         f"{about} A cell is the share of {some['rows']:,} test rows in which what is made agrees with what was given, "
         "± its standard error: the mean over all that can be made from one modality, from two, and of samples of all "
         "three from the prior. NLL: nats for each row, of what is observed in it, an upper bound in expectation with "
-        f"K = {options.num_samples}. Two standard errors decide a verdict; they do not cover the training seed.",
+        f"K = {options.num_samples}. Two standard errors decide a verdict; they do not cover the training seed. "
+        "`mvae` scores what each pass has seen, as its paper does; scored observed, of no paper, each pass has to tell "
+        "all that the row has.",
         "",
         "| recipe | from one | from two | samples | NLL | training s | what its paper says |",
         "|---|---|---|---|---|---|---|",

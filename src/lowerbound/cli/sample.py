@@ -67,6 +67,9 @@ def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:
             if _top_is_class(model):
                 fix = "decode one-hot codes: a file with columns z0, z1, ... and 1 at the class (lowerbound decode)"
                 raise UsageError("the class is a latent of this model, not a condition", fix=fix)
+            if spec is not None and spec.modalities:
+                fix = "make it from the label: lowerbound translate RUN --given label --to image"
+                raise UsageError("this model has several modalities and no condition", fix=fix)
             raise UsageError("this model is not conditional: it cannot draw a class", fix="train cvae, or drop --label")
         return None
     if label is not None and label not in spec.classes:

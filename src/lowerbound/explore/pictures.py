@@ -229,7 +229,8 @@ def _reconstructed_rows(shown: Shown) -> Picture:
     columns = {}
     for name, original, made in zip(names, originals, cells, strict=True):
         columns |= {name: original, f"reconstructed {name}": made}
-    text = f"The first {len(rows)} {rows.split} examples, each with the mean of p(x|z) at the mean of q(z|x)."
+    what = "the symbols most probable after those before" if shown.spec.kind == "sequence" else "the mean of p(x|z)"
+    text = f"The first {len(rows)} {rows.split} examples, each with {what} at the mean of q(z|x)."
     return Picture("", text, columns=columns)
 
 
@@ -363,6 +364,7 @@ def _interpolations(shown: Shown) -> Picture | None:
     text = f"From {shown.rows.split} example {first} to example {second}, on a line and on an arc around 0."
     if written:
         ways = {name: _columns(x, shown.spec)[1][0] for name, x in made.items()}
+        text += " Each text has the symbols most probable after those before."
         return Picture("", text, columns={"share of the way": [f"{i / (STEPS - 1):.0%}" for i in range(STEPS)], **ways})
     words = [word for x in made.values() for word in shown.words(x)]
     return Picture("", text, figures.interpolations({k: shown.visible(x) for k, x in made.items()}, words=words))

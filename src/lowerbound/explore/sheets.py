@@ -78,9 +78,9 @@ def grid(
     for i, label in enumerate(labels):
         draw.text((4, top + i * step_y + factor * height // 2), label, fill="black", font=font, anchor="lm")
     for i, lines in enumerate(words):
-        place = (left + gap + i % columns * step_x + step_x // 2, top + i // columns * step_y + factor * height)
+        place = (left + gap + i % columns * step_x + factor * width // 2, top + i // columns * step_y + factor * height)
         for number, line in enumerate(lines.split("\n")):
-            cut = _cut(line, font, step_x)
+            cut = _cut(line, font, factor * width)
             draw.text((place[0], place[1] + number * LINE), cut, fill="black", font=font, anchor="ma")
     every = ceil(max((font.getlength(head) + 4 for head in heads), default=1) / step_x)
     for i, head in list(enumerate(heads))[::every]:
@@ -89,7 +89,7 @@ def grid(
     return sheet
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
     """Return a line as far as it has room, and dots for the rest."""
     if font.getlength(line) <= room:
         return line
