@@ -33,7 +33,7 @@ def tiles_of(spec: DataSpec, x: Tensor, mask: Tensor | None = None) -> tuple[Ten
     >>> data = load_data("digits", with_label=True)
     >>> images, words = tiles_of(data.spec, data.train.take(2).values())
     >>> images.shape, words
-    (torch.Size([2, 1, 8, 8]), ['4', '9'])
+    (torch.Size([2, 1, 8, 8]), ['0', '1'])
     """
     if not spec.modalities:
         return x, []
