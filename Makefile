@@ -27,6 +27,8 @@ stories: $(VENV)/.core
 results: $(VENV)/.core
 	$(BIN)/python benchmarks/results.py
 	$(BIN)/python benchmarks/equal_time.py
+	$(BIN)/python benchmarks/modalities.py
+	$(BIN)/python benchmarks/sequences.py
 
 # every known bug, made again, is noticed by a test
 museum: $(VENV)/.dev

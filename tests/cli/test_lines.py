@@ -29,6 +29,14 @@ def test_texts_go_in_and_texts_come_out(home, told):
     code, _, err = told("score", "runs/n", "--data", "lines:new.txt", "--json")
     assert code == 0, err
     assert told("evaluate", "runs/n", "--num-samples", "20")[0] == 0
+    assert told("report", "runs/n")[0] == 0
+    page = (home / "runs/n/report.html").read_text()
+    tables = [part.split("</table>")[0] for part in page.split("<table>")[1:]]
+    heads = [table.split("</thead>")[0] for table in tables]
+    first = (home / "runs/n/samples/interpolation-line-mean.txt").read_text().split("\n")[0]
+    assert sum(">text<" in head for head in heads) == 2  # samples, and the originals beside their reconstructions
+    way = next(table for table in tables if "share of the way" in table)
+    assert f"<td>0%</td><td>{first}</td><td>{first}</td>" in way
 
 
 def test_what_a_model_of_lines_cannot_take_is_said(home, told):
@@ -45,6 +53,10 @@ def test_what_a_model_of_lines_cannot_take_is_said(home, told):
     code, _, err = told("train", "vae", "--data", "lines:names.txt")
     assert code == 2
     assert "sequence_vae" in err
+    code, _, err = told("train", "sequence_vae", "--data", "lines:names.txt", "--label", "kind")
+    assert code == 2
+    assert "have no columns" in err
+    assert "from_sequences" in err
     code, out, _ = told("data", "lines:names.txt")
     assert code == 0
     assert "each symbol is scored given those before it" in out

@@ -16,6 +16,7 @@ from lowerbound.explore.latents import (
     far_from,
     has_standard_prior,
     interpolate,
+    latent_shape,
     manifold,
     most_used,
     prior_of,
@@ -151,3 +152,9 @@ def test_draws_of_the_prior_have_its_law_and_share_nothing_with_those_of_the_pos
     plain = recipes.vae(data.spec, latent_dim=3, hidden=(9,)).build(0)[0]
     assert has_standard_prior(plain)
     assert draw_prior(plain, None, 7).shape == (7, 3)
+
+
+def test_codes_of_a_book_have_no_distance_to_their_prior():
+    model = recipes.vq_vae(load_data("digits").spec).build(0)[0]
+    codes = torch.full((3, *latent_shape(model)), 1e3)
+    assert far_from(codes, prior_of(model, None)) == 0

@@ -9,7 +9,9 @@ from PIL import Image
 
 from lowerbound.core.errors import ShapeError, UsageError
 from lowerbound.core.spec import DataSpec
-from lowerbound.explore.sheets import CAPTION, GAP, grid, reconstruction_grid, sample_grid
+from lowerbound.data import joined
+from lowerbound.explore.modalities import table_of, tiles_of
+from lowerbound.explore.sheets import CAPTION, GAP, LINE, grid, reconstruction_grid, sample_grid
 from lowerbound.explore.write import target, write_examples
 
 
@@ -106,6 +108,49 @@ def test_reconstructions_stand_below_their_originals():
     rows = [sheet[GAP + i * (56 + GAP) + 5, 10] for i in range(4)]
     assert rows == [64, 191, 64, 191]
     assert sheet[GAP + 2 * (56 + GAP) + 5, 80] == 255  # the fourth place is empty
+
+
+def test_words_stand_below_their_tiles_and_are_cut_to_their_width():
+    images = torch.linspace(0.1, 0.9, 3)[:, None, None, None].expand(3, 1, 56, 56)
+    sheet = np.asarray(grid(images, columns=2, caption="", words=["3\nH", "", "W" * 40]).convert("L"))
+    step = 56 + 2 * LINE + GAP
+    for i, value in enumerate((26, 128, 230)):
+        top, left = GAP + i // 2 * step, GAP + i % 2 * (56 + GAP)
+        assert np.unique(sheet[top : top + 56, left : left + 56]).tolist() == [value]
+        lines = sheet[top + 56 : top + 56 + 2 * LINE, left : left + 56] < 128
+        assert [bool(lines[:LINE].any()), bool(lines[LINE:].any())] == [[True, True], [False, False], [True, False]][i]
+    assert (sheet[GAP + step + 56 : GAP + step + 56 + LINE, GAP + 58 :] == 255).all()  # the long word is cut
+
+
+def several():
+    """Three examples of two images, a class and a number, of which some are missing."""
+    images = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3)
+    parts = {"near": images, "far": images[:, :1, :1] * 2, "kind": ["cat", "dog"] * 10, "size": np.linspace(0, 2, 20)}
+    data = joined(parts, observed={"kind": np.arange(20) != 1, "near": np.arange(20) != 2})
+    rows = data.split("all").take(3)
+    return rows.spec, rows.values(), rows.mask_values()
+
+
+def test_examples_of_several_modalities_are_tiles_and_words():
+    spec, x, mask = several()
+    tiles, words = tiles_of(spec, x, mask)
+    assert tiles.shape == (3, 1, 2 + 1 + 3, 3)  # one pixel between, and the small image three times as large
+    assert torch.equal(tiles[0, 0, :2], torch.arange(6.0).view(2, 3) / 255)
+    assert tiles[1, 0, 3:].unique().tolist() == [pytest.approx(12 / 255)]
+    assert bool((tiles[2, 0, :2] == 1).all())
+    assert words == ["kind cat\nsize 0", "kind -\nsize 0.105", "kind cat\nsize 0.211"]
+    table = table_of(spec, x, mask)
+    assert list(table) == [*(f"near{i}" for i in range(6)), "far", "kind", "size"]
+    assert table["kind"] == ["cat", None, "cat"]
+    assert table["near0"] == [0, pytest.approx(6 / 255), None]
+
+
+def test_examples_of_several_modalities_are_written_as_a_sheet_or_a_table(tmp_path):
+    spec, x, _ = several()
+    assert target(None, tmp_path / "default", spec).suffix == ".png"
+    path = write_examples(tmp_path / "x.csv", x, spec, sheet)
+    assert path.read_text().splitlines()[0].endswith('"far","kind","size"')
+    assert '"cat"' in path.read_text()
 
 
 IMAGE = DataSpec("a", (1, 6, 7), "image", "unit", 2, resolution=1 / 255)

@@ -52,6 +52,29 @@ def test_draws_are_as_frequent_as_they_are_probable(name):
     assert float(((counts[which] - expected).square() / expected).sum()) < 63 + 6 * (2 * 63) ** 0.5
 
 
+@pytest.mark.parametrize("name", ["pixelcnn of a map", "transformer"])
+def test_a_temperature_divides_the_logits_of_each_code(name):
+    """Against enumeration: P(c_i | c_1 ... c_(i-1)) of the table of all codes, to the power 1 / T, made to sum to 1."""
+    _, p, codes = made(name)
+    order = codes.movedim(1, -1).flatten(1) @ (2 ** torch.arange(5, -1, -1))  # as they are drawn
+    table = torch.zeros(64).double()
+    table[order] = p.log_prob(codes).exp().detach()
+    table, expected = table.view([2] * 6), torch.ones([2] * 6).double()
+    for place in range(6):
+        before = table.sum(tuple(range(place + 1, 6)), keepdim=True) if place < 5 else table
+        power = (before / before.sum(place, keepdim=True)) ** (1 / 0.4)
+        expected = expected * power / power.sum(place, keepdim=True)
+    torch.manual_seed(4)
+    drawn = p.sample_at(0.4, (10_000,)).movedim(1, -1).flatten(1) @ (2 ** torch.arange(5, -1, -1))
+    counts, expected = torch.bincount(drawn, minlength=64).double(), 10_000 * expected.flatten()
+    some = expected > 5  # the others together are one more
+    found, wanted = (torch.cat([v[some], v[~some].sum()[None]]) for v in (counts, expected))
+    free = len(found) - 1
+    assert free > 5
+    assert float(((found - wanted).square() / wanted).sum()) < free + 6 * (2 * free) ** 0.5
+    assert torch.equal(p.sample_at(0.0, (3,)), p.centre.expand(3, *p.event_shape))
+
+
 @each
 def test_one_pass_over_conditions_gives_what_each_alone_gives(name):
     prior, _, codes = made(name)
@@ -97,6 +120,9 @@ def test_a_fitted_prior_lowers_the_rate_and_changes_nothing_else(make):
     assert after.elbo.value == pytest.approx(before.elbo.value + before.rate.value - after.rate.value, abs=1e-9)
     assert fitted.sample(5, seed=0).shape == (5, 1, 8, 8)
     assert not torch.equal(fitted.sample(5, seed=0), fitted.sample(5, seed=1))
+    assert torch.equal(fitted.sample(2, temperature=0.0, seed=0), fitted.sample(2, temperature=0.0, seed=1))
+    with pytest.raises(UsageError, match=r"to this prior all codes are alike(.|\n)*fit-prior"):
+        model.sample(2, temperature=0.5)
 
 
 def test_a_prior_of_finer_codes_reads_the_coarser_ones():

@@ -228,6 +228,18 @@ def test_the_commands_train_translate_and_score_images_without_labels(tmp_path, 
     code, out, err = told("score", "last", "--data", "new.npy", "--num-samples", "3", "--json")
     assert code == 0, err
     assert told("sample", "last", "--num", "3", "--out", "some.npz")[0] == 0
+    for command, *more in (("sample",), ("reconstruct",), ("traverse", "--steps", "3"), ("report",)):
+        code, out, err = told(command, "last", *more)
+        assert code == 0, err
+        assert command == "report" or Path(out.strip()).read_bytes().startswith(b"\x89PNG")
+    page = Path(out.strip()).read_text(encoding="utf-8")
+    assert page.count("<img") >= 2 + 6  # of training; samples, reconstructions, codes twice, traversals, a way
+    for words, said in (
+        (("denoise", "last", "--noise", "gaussian", "--amount", "0.1"), "lowerbound translate"),
+        (("sample", "last", "--label", "3"), "lowerbound translate"),
+    ):
+        code, _, err = told(*words)
+        assert (code, said in err) == (2, True)
     for words in (("--given", "sound", "--to", "label"), ("--given", "label", "--to", "label")):
         code, _, err = told("translate", "last", *words)
         assert (code, "Traceback" in err) == (2, False)

@@ -16,6 +16,7 @@ from ..data import BUILTIN, Data, Dataset, load_data, load_rows
 from ..data.dataset import SplitName
 from ..data.images import Alpha
 from ..data.load import named_source
+from ..explore.modalities import has_pictures
 from ..train import open_run
 from ..train.run import data_of, origin_of
 from .output import say
@@ -224,4 +225,4 @@ def own_data(folder: Path, like: DataSpec) -> Data:
 
 def default_show(show: Show | None, spec: DataSpec) -> Show:
     """Return what to show of samples: the mean of images, draws of anything else, unless asked for."""
-    return show or ("mean" if spec.kind == "image" else "draw")
+    return show or ("mean" if has_pictures(spec) else "draw")

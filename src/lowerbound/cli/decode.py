@@ -11,7 +11,7 @@ from ..core.errors import DataError, UsageError
 from ..core.model import VAE, spec_of
 from ..data.sources import places_in
 from ..explore.latents import far_from, latent_shape, prior_of
-from ..explore.sheets import grid, sheet_caption
+from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import read_codes, read_labels, target, write_examples
 from .common import RunOptions, ShownOptions, open_model
 from .mistakes import parse
@@ -46,7 +46,7 @@ def command(words: list[str]) -> int:
         path,
         made,
         spec,
-        lambda: grid(made, columns=8, caption=sheet_caption("codes", show), support=spec.support),
+        lambda: example_grid(made, spec, columns=8, caption=sheet_caption("codes", show)),
         y=classes,
     )
     return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(codes), show=show)

@@ -109,6 +109,11 @@ def noisy_rows(options: Denoise, folder: Path, spec: DataSpec) -> Noisy:
         UsageError: if there is nothing to corrupt clean rows by.
         DataError: if rows cannot be read or do not fit the model.
     """
+    if spec.modalities:
+        raise UsageError(
+            f"{spec.name} has several modalities, which no one kind of noise corrupts",
+            fix="make one from the others: lowerbound translate RUN --given NAME --to NAME",
+        )
     if options.data is not None and options.data not in BUILTIN:
         return _given(options, spec)
     rows = _clean_rows(options, folder, spec)

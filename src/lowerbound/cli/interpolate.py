@@ -12,7 +12,7 @@ from ..core.model import VAE, spec_of
 from ..core.spec import DataSpec
 from ..data import Dataset, load_rows
 from ..explore.latents import encode_rows, interpolate, latent_shape
-from ..explore.sheets import grid, sheet_caption
+from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_model, rows_of
 from .mistakes import parse
@@ -58,7 +58,7 @@ def command(words: list[str]) -> int:
         path,
         made,
         spec,
-        lambda: grid(made, columns=COLUMNS, caption=caption, support=spec.support),
+        lambda: example_grid(made, spec, columns=COLUMNS, caption=caption),
         y=classes,
         more={"z": codes.flatten(1)},
     )

@@ -6,8 +6,7 @@ from typing import Literal
 
 from ..core.errors import UsageError
 from ..explore.latents import check_axes, latent_shape, manifold, prior_of
-from ..explore.sheets import grid as sheet
-from ..explore.sheets import sheet_caption
+from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, open_model
 from .mistakes import parse
@@ -58,7 +57,7 @@ def command(words: list[str]) -> int:
         path,
         made,
         spec,
-        lambda: sheet(made, columns=options.steps, caption=caption, support=spec.support, gap=0),
+        lambda: example_grid(made, spec, columns=options.steps, caption=caption, gap=0),
         y=classes,
         more={"z": codes.flatten(1)},
     )

@@ -11,6 +11,7 @@ from ..core.model import VAE, Show
 from ..core.spec import DataSpec
 from ..core.walk import Source, mode, unscored, upper
 from ..data.dataset import Dataset
+from ..explore.modalities import tiles_of
 from ..explore.sheets import reconstruction_grid
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows
@@ -94,6 +95,8 @@ def reconstruct(
     def sheet() -> Image.Image:
         shown = None if seen is None else seen.cpu()
         binarized = rows.spec.binarized
-        return reconstruction_grid(original, x, show, seen=shown, binarized=binarized, support=spec.support, at=at)
+        (images, own), (rebuilt, words) = tiles_of(spec, original, rows.mask_values()), tiles_of(spec, x)
+        how = {"seen": shown, "binarized": binarized, "support": spec.support, "at": at, "words": (own, words)}
+        return reconstruction_grid(images, rebuilt, show, **how)
 
     return write_examples(path, x, spec, sheet, y=rows.y, more={"original": original})

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.model import VAE, Group, spec_of
 from ..explore.latents import has_standard_prior
+from ..explore.modalities import tiles_of
 from ..explore.sheets import sample_grid
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, default_show, open_model
@@ -25,7 +27,8 @@ class Sample(ShownOptions, RunOptions):
     label: str | None = None
     """The class to draw, of a conditional model (default: each in turn)."""
     temperature: tuple[float, ...] = (1.0,)
-    """Multiplies the prior's standard deviation: below 1 nearer to its mean. One, or one for each level."""
+    """Multiplies the prior's standard deviation: below 1 nearer to its mean. Of codes with a fitted prior it divides
+    the logits. One, or one for each level."""
 
 
 def command(words: list[str]) -> int:
@@ -43,7 +46,12 @@ def command(words: list[str]) -> int:
     if not model.has_density and has_standard_prior(model, y):
         say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
     made = model.sample(options.num, y, temperature=warm, show=show, seed=options.seed)
-    write_examples(path, made, spec, lambda: sample_grid(made, show, drawn=drawn, support=spec.support), y=classes)
+
+    def sheet() -> Image.Image:
+        images, words = tiles_of(spec, made)
+        return sample_grid(images, show, drawn=drawn, support=spec.support, words=words)
+
+    write_examples(path, made, spec, sheet, y=classes)
     return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
 
 
@@ -59,6 +67,9 @@ def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:
             if _top_is_class(model):
                 fix = "decode one-hot codes: a file with columns z0, z1, ... and 1 at the class (lowerbound decode)"
                 raise UsageError("the class is a latent of this model, not a condition", fix=fix)
+            if spec is not None and spec.modalities:
+                fix = "make it from the label: lowerbound translate RUN --given label --to image"
+                raise UsageError("this model has several modalities and no condition", fix=fix)
             raise UsageError("this model is not conditional: it cannot draw a class", fix="train cvae, or drop --label")
         return None
     if label is not None and label not in spec.classes:

@@ -1,6 +1,7 @@
 """`lowerbound translate RUN --given label --to image`: one modality of examples made from others."""
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from ..core.noise import mix
 from ..core.spec import DataSpec
 from ..core.walk import from_posterior, mode
 from ..data.dataset import Dataset
-from ..explore.sheets import WHAT, grid, in_rows
+from ..explore.modalities import only
+from ..explore.sheets import WHAT, grid, in_rows, words_in_rows
 from ..explore.write import target, write_examples, write_values
 from .common import RowsOptions, ShownOptions, open_rows
 from .mistakes import parse
@@ -57,7 +59,7 @@ def command(words: list[str]) -> int:
     if wanted.support == "onehot" and path.suffix.lower() != ".png":
         _write_classes(path, made, own, wanted)
     else:
-        write_examples(path, made, wanted, lambda: _sheet(own, made, options, show), more={"original": own})
+        write_examples(path, made, wanted, lambda: _sheet(rows, own, made, options, show), more={"original": own})
     return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(made), show=show)
 
 
@@ -71,13 +73,20 @@ def made_of(model: VAE, rows: Dataset, options: Translate, show: Show) -> tuple[
     return torch.cat(made), torch.cat(own)
 
 
-def _sheet(own: Tensor, made: Tensor, options: Translate, show: Show) -> Image.Image:
+def _sheet(rows: Dataset, own: Tensor, made: Tensor, options: Translate, show: Show) -> Image.Image:
+    """Return what is given, the data's own of what is made, and what is made, one below the other."""
+    spec, x, observed = rows.spec, rows.batch(slice(None)).x, rows.mask_values()
+    given = [only(spec, x, name, observed) for name in options.given]
+    images = [tiles for tiles, _ in given if tiles is not None and tiles.shape == own.shape]
+    told = ["\n".join(lines) for lines in zip(*(words for _, words in given if words), strict=True)]
+    shown, words, names = [*images, own, made], [*([] for _ in images), told, ()], ["given"] * len(images)
     columns = min(10, len(made))
     z = "a draw from" if options.draw_z else "the mean of"
-    caption = (
-        f"{options.to} of the data above that made from {' + '.join(options.given)}: {WHAT[show]} at {z} q(z|given)"
-    )
-    return grid(in_rows((own, made), columns), columns=columns, caption=caption)
+    caption = f"{options.to} from {' + '.join(options.given)}: {WHAT[show]} at {z} q(z|given)"
+    labels = [*names, "data", "made"] * ceil(len(made) / columns)
+    below = words_in_rows(words, columns)
+    support = modality(spec, options.to).spec.support
+    return grid(in_rows(shown, columns), columns=columns, caption=caption, labels=labels, words=below, support=support)
 
 
 def _write_classes(path: Path, made: Tensor, own: Tensor, spec: DataSpec) -> None:

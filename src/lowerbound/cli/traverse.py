@@ -11,7 +11,7 @@ from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data import Dataset
 from ..explore.latents import check_axes, encode_rows, latent_shape, most_used, prior_of, traversal
-from ..explore.sheets import grid, sheet_caption
+from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows
 from .mistakes import parse
@@ -65,7 +65,7 @@ def command(words: list[str]) -> int:
         path,
         made,
         spec,
-        lambda: grid(made, columns=options.steps, caption=caption, support=spec.support, labels=labels, heads=heads),
+        lambda: example_grid(made, spec, columns=options.steps, caption=caption, labels=labels, heads=heads),
         y=every,
         more={"z": codes.flatten(1), "dims": torch.tensor(dims)},
     )

@@ -149,6 +149,11 @@ class Embedded(Distribution):
         with torch.no_grad():
             return self.quantizer.embed(self.of_codes.sample(sample_shape))
 
+    def sample_at(self, temperature: float, sample_shape: Sizes = ()) -> Tensor:
+        """Draw codes at a temperature and return their vectors."""
+        with torch.no_grad():
+            return self.quantizer.embed(self.of_codes.sample_at(temperature, sample_shape))
+
     def log_prob(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the log-probability of the codes of `value` in nats."""
         return self.of_codes.log_prob(self.quantizer.codes(value))

@@ -119,6 +119,11 @@ class Distribution(TorchDistribution):
         with torch.no_grad():
             return self.rsample(sample_shape).detach()
 
+    def sample_at(self, temperature: float, sample_shape: Sizes = ()) -> Tensor:
+        """Draw without gradient, each draw then moved to mean + temperature * (draw - mean)."""
+        drawn = self.sample(sample_shape)
+        return self.mean + temperature * (drawn - self.mean)
+
 
 def sample_shape(distribution: TorchDistribution, shape: tuple[int, ...]) -> Size:
     """Return the sample shape that makes draws of `distribution` come out as `[*shape, *event]`.

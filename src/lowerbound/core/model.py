@@ -238,6 +238,8 @@ class Group(nn.Module, ABC):
     prior_discrete = False
     prior_estimated = False
     """True if log p(z) is itself an estimate, from below."""
+    prior_tempers = False
+    """True if the prior can be drawn from at any temperature though its values are not real numbers."""
     borrows = False
     """True if the prior is made of posteriors, which `infer` lends it."""
     shares = False
@@ -356,7 +358,8 @@ class VAE(nn.Module):
         """Draw z from the prior and return the mean of p(x|z), or a draw from it, for each.
 
         A `temperature` other than 1 shrinks (or stretches) each z towards (from) its prior's mean: for a normal prior
-        its standard deviation is multiplied by it. 0 gives the mean of the prior. Several are for the groups, top to
+        its standard deviation is multiplied by it. 0 gives the mean of the prior. The logits of codes that a prior
+        guesses one after the other are divided by it; 0 takes the most probable. Several are for the groups, top to
         bottom.
 
         Raises:
@@ -396,12 +399,20 @@ class VAE(nn.Module):
                 f"{len(each)} temperatures were given for {len(groups)} latent group{'s' * (len(groups) > 1)}",
                 expected="one, or one for each group, top to bottom",
             )
-        for support, value in zip((g.prior_support for g in groups), each, strict=True):
-            if value != 1 and support != "real":
+        for number, (group, value) in enumerate(zip(groups, each, strict=True), 1):
+            if value == 1 or group.prior_support == "real" or group.prior_tempers:
+                continue
+            which = "this prior" if len(groups) == 1 else f"the prior of group {number} of {len(groups)}"
+            if group.prior_support == "codes":
                 raise UsageError(
-                    f"the temperature cannot be {value}: draws would leave the {support} values of this prior",
-                    expected="1",
+                    f"the temperature cannot be {value}: to {which} all codes are alike",
+                    expected="1, or a prior that tells codes apart",
+                    fix="fit one first: lowerbound fit-prior RUN --prior transformer",
                 )
+            raise UsageError(
+                f"the temperature cannot be {value}: draws would leave the {group.prior_support} values of {which}",
+                expected="1",
+            )
 
     def _here(
         self, x: Tensor, y: Tensor | None, mask: Tensor | None = None

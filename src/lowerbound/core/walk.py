@@ -59,7 +59,7 @@ def tempered(temperature: float) -> Source:
 
 
 def unscored(temperature: float | Sequence[float]) -> Source:
-    """Draw z as `tempered` does and leave its density out: for samples that nobody asks the probability of.
+    """Draw z at a temperature (`Distribution.sample_at`) and leave its density out, which nobody asks of samples.
 
     Args:
         temperature: one for all groups, or one for each, top to bottom.
@@ -71,8 +71,8 @@ def unscored(temperature: float | Sequence[float]) -> Source:
 
     def source(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
         warm = each[i] if one is None else one
-        z = p.sample(sample_shape(p, shape))
-        z = z if warm == 1 else p.mean + warm * (z - p.mean)
+        wanted = sample_shape(p, shape)
+        z = p.sample(wanted) if warm == 1 else p.sample_at(warm, wanted)
         return z, z.new_full(shape, math.nan), False
 
     return source

@@ -21,7 +21,7 @@ from .mapped_like import mapped_new_rows, streamed_rows
 from .mapped_pairs import with_seen
 from .modalities import labelled
 from .modalities import with_label as as_modality
-from .sequences import is_lines, line_rows, lines_source, load_lines
+from .sequences import is_lines, line_rows, lines_source, load_lines, path_of
 from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
 from .splits import Fractions, Rows, check_seed, make_data, plan_splits, weights_of
 from .stored_sets import is_saved_set
@@ -196,6 +196,12 @@ def _of_lines(source: str | Path, like: DataSpec | None, origin: dict[str, Any])
     if origin["seen"] is not None:
         raise UsageError(f"{source} cannot be paired", fix="pair images or arrays")
     tables = (_TABLES[0], {k: v for k, v in _TABLES[1].items() if k != "encoding"})
+    if origin["label"] is not None or origin["weight"] is not None or origin["columns"]:
+        raise UsageError(
+            f"the lines of {path_of(source).name} are sequences and nothing else: they have no columns",
+            expected="lines:FILE without --columns, --label and --weight",
+            fix="read the columns in Python: lowerbound.from_sequences(texts, labels, weight=...)",
+        )
     _refuse_unused(origin, str(source), _IMAGES, tables, _GREY, _NUMBERS, _STORED, _FILES)
     shares = {"valid": origin["valid_fraction"], "test": origin["test_fraction"]}
     data = load_lines(source, like=like, seed=origin["seed"], **shares, encoding=origin["encoding"])

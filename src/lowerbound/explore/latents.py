@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..core.codes import Embedded
 from ..core.distribution import Distribution, sample_shape
 from ..core.errors import UsageError
 from ..core.model import VAE, Group, inference
@@ -228,6 +229,11 @@ def most_used(codes: Codes, count: int) -> tuple[int, ...]:
 
 
 def far_from(codes: Tensor, prior: Distribution, deviations: float = 10.0) -> int:
-    """Count the codes `[N, *latent]` with a value more than so many standard deviations from the prior's mean."""
+    """Count the codes `[N, *latent]` with a value more than so many standard deviations from the prior's mean.
+
+    Vectors of a code book have no such distance: none is counted.
+    """
+    if isinstance(prior, Embedded):
+        return 0
     mean, scale = prior.mean.to(codes), prior.variance.sqrt().to(codes)
     return int(((codes - mean).abs() > deviations * scale).flatten(1).any(1).sum())

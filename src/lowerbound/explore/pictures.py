@@ -16,6 +16,7 @@ from ..core.model import VAE, spec_of
 from ..core.spec import DataSpec
 from ..core.types import Batch
 from ..data.dataset import Data, Dataset
+from ..data.sequences import to_sequences
 from ..evaluation import rate_per_dimension
 from ..train.snapshots import read_snapshots
 from . import figures
@@ -34,6 +35,7 @@ from .latents import (
     quantiles,
     traversal,
 )
+from .modalities import has_pictures, table_of, tiles_of
 from .write import to_array
 
 ROWS = 2000  # looked at for codes
@@ -109,9 +111,14 @@ class Shown:
         low, high = float(values.min()), float(values.max())
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, max(high, low + 1e-6))
 
-    def visible(self, x: Tensor) -> Tensor:
-        """Return images on the CPU with `limits` brought to 0 and 1, the largest in fewer pixels."""
+    def words(self, x: Tensor, mask: Tensor | None = None) -> list[str]:
+        """Return what examples of several modalities are beside their images, in words; none for images alone."""
+        return tiles_of(self.spec, x, mask)[1]
+
+    def visible(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return images on the CPU with `limits` brought to 0 and 1, the largest in fewer pixels; masked ones white."""
         low, high = self.limits
+        x, _ = tiles_of(self.spec, x, mask)
         x = (x.detach().cpu().float() - low) / (high - low)
         factor = max(x.shape[-2:]) / LARGEST
         if factor <= 1:
@@ -173,7 +180,7 @@ def first_line(error: Exception) -> str:
 
 
 def _is_image(shown: Shown) -> bool:
-    return shown.spec.kind == "image"
+    return has_pictures(shown.spec)
 
 
 def _given(shown: Shown) -> str:
@@ -191,11 +198,14 @@ def samples(shown: Shown) -> Picture:
     """Return samples: images, or rows of a table in the data's units."""
     if not _is_image(shown):
         return _sampled_rows(shown)
-    made = shown.visible(shown.model.sample(SAMPLES, shown.classes(SAMPLES), seed=shown.seed))
+    drawn = shown.model.sample(SAMPLES, shown.classes(SAMPLES), seed=shown.seed)
+    made = shown.visible(drawn)
     text = f"{SAMPLES} means of p(x|z) at draws z from the prior, seed {shown.seed}{_given(shown)}."
     if shown.limits != (0.0, 1.0):
         text += f" Black is {shown.limits[0]:.3g}, white {shown.limits[1]:.3g}, here and below."
-    return Picture("", text + _note(shown), figures.samples(made, columns=COLUMNS))
+    if shown.spec.modalities:
+        text += " Below each what is not an image, classes by the most probable one."
+    return Picture("", text + _note(shown), figures.samples(made, columns=COLUMNS, words=shown.words(drawn)))
 
 
 def _note(shown: Shown) -> str:
@@ -219,7 +229,8 @@ def _reconstructed_rows(shown: Shown) -> Picture:
     columns = {}
     for name, original, made in zip(names, originals, cells, strict=True):
         columns |= {name: original, f"reconstructed {name}": made}
-    text = f"The first {len(rows)} {rows.split} examples, each with the mean of p(x|z) at the mean of q(z|x)."
+    what = "the symbols most probable after those before" if shown.spec.kind == "sequence" else "the mean of p(x|z)"
+    text = f"The first {len(rows)} {rows.split} examples, each with {what} at the mean of q(z|x)."
     return Picture("", text, columns=columns)
 
 
@@ -238,6 +249,11 @@ def _columns(x: Tensor, spec: DataSpec, mask: Tensor | None = None) -> tuple[lis
     if spec.columns:
         table = to_table(x.detach().cpu().float().flatten(1).numpy(), spec.columns, observed=observed)
         return table.column_names, [column.to_pylist() for column in table.columns]
+    if spec.modalities:
+        found = table_of(spec, x, mask)
+        return list(found), list(found.values())
+    if spec.kind == "sequence":
+        return ["text"], [[row if isinstance(row, str) else " ".join(row) for row in to_sequences(x, spec)]]
     flat = to_array(x, spec).reshape(len(x), -1)
     return [f"x{i}" for i in range(flat.shape[1])], [column.tolist() for column in flat.T]
 
@@ -250,9 +266,10 @@ def _reconstructions(shown: Shown) -> Picture | None:
     text = (
         f"The first {len(made)} {shown.rows.split} examples, and below each the mean of p(x|z) at the mean of q(z|x)."
     )
-    return Picture(
-        "", text, figures.reconstructions(shown.visible(batch.x), shown.visible(made), columns=COLUMNS, seen=seen)
-    )
+    own = shown.visible(batch.x, batch.mask if shown.spec.modalities else None)
+    words = (shown.words(batch.x, batch.mask), shown.words(made))
+    figure = figures.reconstructions(own, shown.visible(made), columns=COLUMNS, seen=seen, words=words)
+    return Picture("", text, figure)
 
 
 def _by_epoch(shown: Shown) -> Picture | None:
@@ -267,7 +284,7 @@ def _by_epoch(shown: Shown) -> Picture | None:
 
 def _points(shown: Shown) -> Picture | None:
     spec = shown.spec
-    if spec.kind != "points" or spec.dims != 2:
+    if spec.kind != "points" or spec.dims != 2 or spec.modalities:
         return None
     data = shown.rows.values(slice(1000)).flatten(1).cpu()
     drawn = shown.model.sample(len(data), shown.classes(len(data)), show="draw", seed=shown.seed).flatten(1).cpu()
@@ -326,14 +343,16 @@ def _traversals(shown: Shown) -> Picture | None:
     mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
     dims = most_used(shown.codes, DIMS)
     codes = traversal(mean, scale, mean, dims, STEPS).unflatten(1, latent_shape(shown.model))
-    made = shown.visible(shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)))
+    decoded = shown.model.decode(codes, None if y is None else y.expand(len(codes), -1))
     shares = torch.special.ndtr(quantiles(STEPS).double()).tolist()
     text = f"One dimension at a time over quantiles of the prior, the others at the prior's mean.{_of_first(shown)}"
-    return Picture("", text, figures.traversals(made, dims=dims, probabilities=shares))
+    how = {"dims": dims, "probabilities": shares, "words": shown.words(decoded)}
+    return Picture("", text, figures.traversals(shown.visible(decoded), **how))
 
 
 def _interpolations(shown: Shown) -> Picture | None:
-    if not _is_image(shown) or len(shown.rows) < 2:
+    written = shown.spec.kind == "sequence"
+    if not (written or _is_image(shown)) or len(shown.rows) < 2:
         return None
     first, second = _two(shown)
     ends = shown.codes.mean.flatten(1)[[first, second]]
@@ -341,9 +360,14 @@ def _interpolations(shown: Shown) -> Picture | None:
     for name, slerp in (("linear", False), ("spherical", True)):
         codes = interpolate(ends[0], ends[1], STEPS, slerp=slerp).unflatten(1, latent_shape(shown.model))
         y = shown.rows.labels(slice(first, first + 1)) if shown.model.conditional else None
-        made[name] = shown.visible(shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)))
+        made[name] = shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)).cpu()
     text = f"From {shown.rows.split} example {first} to example {second}, on a line and on an arc around 0."
-    return Picture("", text, figures.interpolations(made))
+    if written:
+        ways = {name: _columns(x, shown.spec)[1][0] for name, x in made.items()}
+        text += " Each text has the symbols most probable after those before."
+        return Picture("", text, columns={"share of the way": [f"{i / (STEPS - 1):.0%}" for i in range(STEPS)], **ways})
+    words = [word for x in made.values() for word in shown.words(x)]
+    return Picture("", text, figures.interpolations({k: shown.visible(x) for k, x in made.items()}, words=words))
 
 
 def _two(shown: Shown) -> tuple[int, int]:

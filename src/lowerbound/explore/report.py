@@ -187,6 +187,8 @@ def _data(run: RunFiles) -> str:
         "training examples": spec.get("size"),
         "classes": ", ".join(texts(spec.get("classes"))) or "none",
         "columns": ", ".join(_column_names(columns)) or None,
+        "modalities": ", ".join(_column_names(spec.get("modalities"))) or None,
+        "symbols": len(texts(spec.get("vocabulary"))) or None,
         "binarisation": spec.get("binarize"),
         "seed of the splits": spec.get("data_seed"),
         "source": origin.get("source", "arrays, which are not stored"),

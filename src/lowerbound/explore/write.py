@@ -16,6 +16,7 @@ from ..data.images import write_images
 from ..data.numpy_files import read_arrays
 from ..data.sequences import to_sequences
 from ..ship.files import replaced
+from .modalities import has_pictures, table_of
 
 SUFFIXES = (".png", ".npz", ".csv", ".parquet", ".txt")
 
@@ -56,6 +57,8 @@ def _suffixes(spec: DataSpec) -> tuple[str, ...]:
         return (".png", ".npz")
     if spec.kind == "sequence":
         return (".txt", ".npz")
+    if has_pictures(spec):
+        return (".png", ".npz", ".csv", ".parquet")
     return (".parquet", ".npz", ".csv") if spec.form == "parquet" else (".csv", ".npz", ".parquet")
 
 
@@ -168,7 +171,7 @@ def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> Non
     if spec.columns:
         table = to_table(values, spec.columns)
     elif spec.modalities:
-        table = pa.table(flat_columns({name: part.numpy() for name, part in split(spec, x.detach().cpu()).items()}))
+        table = pa.table(table_of(spec, x))
     else:
         table = pa.table({f"x{i}": values[:, i] for i in range(values.shape[1])})
     if y is not None and spec.label is not None:

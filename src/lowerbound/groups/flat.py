@@ -39,6 +39,7 @@ class GroupWithPrior(Group):
         self.borrows = borrows(prior_part)
         mixes = prior_part.support is None
         self.prior_estimated = bool(getattr(prior_part, "bound", False))
+        self.prior_tempers = bool(getattr(prior_part, "tempers", False))
         self.prior_support = prior_part.support or posterior_family.support
         self.prior_space = posterior_family.space if mixes else tuple(getattr(prior_part, "space", ()))
         self.prior_discrete = posterior_family.discrete if mixes else bool(getattr(prior_part, "discrete", False))

@@ -28,6 +28,7 @@ class AutoregressiveCodes(nn.Module, ABC):
 
     support: Support = "codes"
     discrete = True
+    tempers = True
 
     def __init__(self, event_shape: tuple[int, ...], classes: int, context: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -91,22 +92,26 @@ class InOrder(Distribution):
         log_shares = wide(self.prior.logits(codes, self._context_of(lead))).log_softmax(-1)
         return log_shares.gather(-1, codes[..., None]).flatten(1).sum(1).view(lead)
 
-    def _drawn(self, lead: Size, *, noisy: bool) -> Tensor:
+    def _drawn(self, lead: Size, temperature: float) -> Tensor:
         shape = (prod(lead), *self.event_shape, self.prior.classes)
         noise = torch.zeros(shape, device=next(self.prior.parameters()).device)
-        if noisy:
-            noise = -noise.exponential_().clamp_min(torch.finfo(noise.dtype).tiny).log()
+        if temperature:  # the largest of logits / T + noise is that of logits + T noise
+            noise = -temperature * noise.exponential_().clamp_min(torch.finfo(noise.dtype).tiny).log()
         with torch.no_grad():
             return self.prior.draws(noise, self._context_of(lead)).view(*lead, *self.event_shape)
 
     @property
     def centre(self) -> Tensor:
         """Codes each of which is the most probable one after those before it."""
-        return self._drawn(self.batch_shape, noisy=False)
+        return self._drawn(self.batch_shape, 0.0)
 
     def sample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw codes, one after the other."""
-        return self._drawn(Size((*sample_shape, *self.batch_shape)), noisy=True)
+        return self.sample_at(1.0, sample_shape)
+
+    def sample_at(self, temperature: float, sample_shape: Sizes = ()) -> Tensor:
+        """Draw codes, the logits of each divided by the temperature; 0 takes the most probable one each time."""
+        return self._drawn(Size((*sample_shape, *self.batch_shape)), temperature)
 
 
 @recorded

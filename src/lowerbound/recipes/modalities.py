@@ -83,7 +83,8 @@ def mvae(
         balance: "dims" weighs a modality's nats in the loss by the largest number of values over its own, "none" by 1;
             reported numbers are never weighed.
         drawn: passes of each step that show the encoder a random set of modalities.
-        scored: what a pass with some of the modalities scores: those the encoder has "seen", or all "observed" ones.
+        scored: what a pass with some of the modalities scores: those the encoder has "seen", as in the paper, or all
+            "observed" ones, which makes one modality from others more coherently and costs nats of the ELBO.
     """
     posterior = ProductOfExperts((latent_dim,), _count(spec))
     sizes = tuple(m.spec.dims for m in spec.modalities)
