@@ -63,10 +63,14 @@ class LowFrequencies(GroupWithPrior, Starting):
 
     wants = 1000
     scale: Tensor
+    rows: Tensor
+    columns: Tensor
+    seen_rows: Tensor
+    seen_columns: Tensor
 
-    def __init__(self, posterior_family: Family, prior_part: Prior, shape: tuple[int, int, int], down: Network) -> None:
+    def __init__(self, posterior_family: Family, prior_part: Prior, shape: tuple[int, ...], down: Network) -> None:
         super().__init__(posterior_family, prior_part)
-        event, (channels, height, width) = tuple(posterior_family.event_shape), shape
+        event, (channels, height, width) = tuple(posterior_family.event_shape), tuple(shape)
         if len(event) != 3 or event[0] != channels or tuple(posterior_family.params) != event:
             raise ShapeError(
                 f"frequencies {event} of images {shape}", expected=f"a normal with a mean of shape ({channels}, k, k)"
