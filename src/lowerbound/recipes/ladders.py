@@ -28,7 +28,7 @@ def two_layer_vae(
     """VAE of stacked layers, inferred from the bottom up: q(z_1|x) q(z_2|z_1), and p(z_2) p(z_1|z_2) p(x|z_1).
 
     Burda et al. 2016, arXiv 1509.00519, fig. 1b and sec. 5; Rezende et al. 2014, arXiv 1401.4082, eq. 5. Any number of
-    layers. Layers above the first are often left unused: `lowerbound doctor` says how much each carries.
+    layers. Layers above the first are often left unused. They are one group: their rate is one number.
 
     Args:
         spec: the data.
