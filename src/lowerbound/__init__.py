@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         with_label,
     )
     from .data.sprites import factors
-    from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, score
+    from .evaluation import Evaluation, active_units, evaluate, rate_per_dimension, rate_per_group, score
     from .evaluation.annealed import Annealing, annealed, bidirectional, rate_distortion
     from .evaluation.coherence import Coherence, coherence, same_class
     from .evaluation.doctor import Diagnosis, doctor
@@ -61,7 +61,7 @@ _HOME = {
     "joined": "data", "with_label": "data", "load_data": "data", "load_rows": "data", "to_sequences": "data",
     "split": "core.modalities", "translate": "core.modalities",
     "Evaluation": "evaluation", "active_units": "evaluation", "evaluate": "evaluation", "score": "evaluation",
-    "rate_per_dimension": "evaluation", "report": "explore.report",
+    "rate_per_dimension": "evaluation", "rate_per_group": "evaluation", "report": "explore.report",
     "Annealing": "evaluation.annealed", "annealed": "evaluation.annealed", "bidirectional": "evaluation.annealed",
     "rate_distortion": "evaluation.annealed",
     "Coherence": "evaluation.coherence", "coherence": "evaluation.coherence", "same_class": "evaluation.coherence",
@@ -125,6 +125,7 @@ __all__ = [
     "priors",
     "rate_distortion",
     "rate_per_dimension",
+    "rate_per_group",
     "recipe",
     "recipes",
     "reconstruction",

@@ -174,6 +174,7 @@ NAMES: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "prior": {
         "conditional": conditional,
+        "diffusion": priors.Diffusion,
         "exemplar": priors.ExemplarPrior,
         "flow": priors.FlowPrior,
         "flow_matching": priors.FlowMatching,

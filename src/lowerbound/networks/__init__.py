@@ -6,6 +6,7 @@ from .counts import LogCounts
 from .gated import GatedMLP
 from .mlp import MLP, Activation
 from .modalities import ModalityDecoders, ModalityEncoders
+from .passing import Passing, Unchanged
 from .pixelcnn import PixelCNN
 from .recurrent import Recurrent
 from .resnet import ResNet, ResNetDecoder
@@ -23,6 +24,7 @@ __all__ = [
     "LogCounts",
     "ModalityDecoders",
     "ModalityEncoders",
+    "Passing",
     "PixelCNN",
     "Recurrent",
     "ResNet",
@@ -30,4 +32,5 @@ __all__ = [
     "SequenceEncoder",
     "SpectralNorm",
     "Transformer",
+    "Unchanged",
 ]

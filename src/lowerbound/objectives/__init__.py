@@ -1,6 +1,7 @@
 """Objectives: each reads a trace and returns losses to minimise and terms to report."""
 
 from .adversarial import AAE
+from .balanced import Balanced
 from .capacity import Capacity
 from .corrupt import Corrupt
 from .dip import DIP
@@ -42,6 +43,7 @@ __all__ = [
     "SSIM",
     "STL",
     "VAEGAN",
+    "Balanced",
     "Capacity",
     "Corrupt",
     "DReG",

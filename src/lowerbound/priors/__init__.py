@@ -3,6 +3,7 @@
 from .autoregressive import PixelCNNPrior, TransformerPrior
 from .codes import UniformCodes
 from .curved import ProductPrior, WrappedNormalPrior
+from .diffusion import Diffusion
 from .discrete import RelaxedUniform, UniformOneHot
 from .exemplar import ExemplarPrior
 from .flow import FlowPrior
@@ -14,7 +15,7 @@ from .two_stage import TwoStage
 from .vamp import VampPrior
 
 __all__ = [
-    "ConditionalPrior", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform", "LearnedNormal",
-    "MixtureOfNormals", "PixelCNNPrior", "ProductPrior", "RelaxedUniform", "StandardNormal", "TransformerPrior",
-    "TwoStage", "UniformCodes", "UniformOneHot", "VampPrior", "WrappedNormalPrior",
+    "ConditionalPrior", "Diffusion", "ExemplarPrior", "FlowMatching", "FlowPrior", "HypersphericalUniform",
+    "LearnedNormal", "MixtureOfNormals", "PixelCNNPrior", "ProductPrior", "RelaxedUniform", "StandardNormal",
+    "TransformerPrior", "TwoStage", "UniformCodes", "UniformOneHot", "VampPrior", "WrappedNormalPrior",
 ]  # fmt: skip

@@ -13,10 +13,9 @@ from ..core.errors import UsageError
 from ..core.record import recorded
 from ..core.types import Infer
 from ..families.normal import DiagonalNormal
-from .layers import FromDraws, Scaling, plain_mlp
+from .layers import FromDraws, Scaling, plain_mlp, timed, timed_size
 
 Slope: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-_WAVES = 4
 _AT_ONCE = 1 << 24  # values in one layer when divergences are computed
 
 
@@ -78,7 +77,7 @@ class FlowMatching(nn.Module):
         self.event_shape, self.size, self.steps, self.sigma = tuple(event_shape), math.prod(event_shape), steps, sigma
         self.width = max((*hidden, self.size))
         self.scaling = Scaling(self.size)
-        self.field = plain_mlp(self.size + 1 + 2 * _WAVES, hidden, self.size)
+        self.field = plain_mlp(timed_size(self.size), hidden, self.size)
 
     def start_from_codes(self, z: Tensor) -> None:
         """Scale the codes by their mean and variance."""
@@ -86,9 +85,7 @@ class FlowMatching(nn.Module):
 
     def velocity(self, z: Tensor, t: Tensor) -> Tensor:
         """Return v(z, t), z `[N, D]`, t `[N, 1]` or `[1]`; the field sees t and some waves of it."""
-        angles = math.pi * t * torch.arange(1, _WAVES + 1, device=z.device, dtype=z.dtype)
-        seen = torch.cat([t, angles.sin(), angles.cos()], -1).expand(len(z), -1)
-        return self.field(torch.cat([z, seen], 1))
+        return self.field(timed(z, t))
 
     def fit_loss(self, z: Tensor) -> Tensor:
         """Return |v(z_t, t) - (z - (1 - sigma) e)|^2 of each code `[B]`, for one draw of t and e."""

@@ -1,5 +1,6 @@
 """What the priors with small networks of their own share."""
 
+import math
 from math import prod
 
 import torch
@@ -11,6 +12,7 @@ from ..flows import Flow
 
 _DRAWS = 4096
 _SEED = 2013
+_WAVES = 4
 
 
 def plain_mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
@@ -24,6 +26,18 @@ def plain_mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequenti
     sizes = (inputs, *hidden)
     layers = [m for a, b in zip(sizes, hidden, strict=False) for m in (nn.Linear(a, b), nn.SiLU())]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+
+def timed(z: Tensor, t: Tensor) -> Tensor:
+    """Return z `[..., D]` beside a time t `[..., 1]` in [0, 1] and some waves of it, as a network is to see both."""
+    angles = math.pi * t * torch.arange(1, _WAVES + 1, device=z.device, dtype=z.dtype)
+    seen = torch.cat([t, angles.sin(), angles.cos()], -1)
+    return torch.cat([z, seen.expand(*z.shape[:-1], -1)], -1)
+
+
+def timed_size(size: int) -> int:
+    """Return the size of what `timed` makes of `size` values."""
+    return size + 1 + 2 * _WAVES
 
 
 class Scaling(Flow):

@@ -10,7 +10,8 @@ from .codes import fsq_vae, lfq_vae, rvq_vae, vq_vae, vq_vae2
 from .curved import mixed_curvature_vae, poincare_vae
 from .deterministic import aae, perceptual_vae, rae, ssim_vae, vae_gan
 from .flows import flow_prior_vae, gated_flow_vae, vae_iaf, vae_nf
-from .ladders import ladder_vae, nvae, two_layer_vae, vdvae
+from .image_ladders import dvp_vae, nvae, vdvae
+from .ladders import ladder_vae, two_layer_vae
 from .latents import discretized_logistic_vae, gumbel_vae, hyperspherical_vae, sigma_vae
 from .likelihoods import continuous_bernoulli_vae, student_vae
 from .modalities import mmvae, mopoe, mvae
@@ -48,6 +49,7 @@ __all__ = [
     "discretized_logistic_vae",
     "disentangled_beta_vae",
     "dreg",
+    "dvp_vae",
     "exemplar_vae",
     "factor_vae",
     "flow_prior_vae",
