@@ -78,7 +78,7 @@ def nvae(
         latent_channels: channels of each level's latent.
         channels: of the state and inside the networks; separable cells have 6 times as many.
         blocks: cells of each network.
-        spectral_weight: weight of the sum of the convolutions' largest singular values in the loss, that of the authors for
+        spectral_weight: weight of the sum of the convolutions' largest singular values, that of the authors for
             MNIST (on the digits 0.1 leaves the latents unused); 0 for none.
         free_nats: nats that each level may use for nothing, in place of the balance; 0 for none.
         warm_up_steps: steps over which the rate's weight grows to 1; None: half of the recipe's own epochs.
