@@ -161,7 +161,8 @@ def section(found: dict[str, dict[str, Any]], each: dict[str, np.ndarray], optio
         "took on the machine stands in the column s, and may be more or less. NLL in nats on the first "
         f"{options.rows:,} test images, binarised once by seed: an importance-sampled upper bound with "
         f"K = {options.num_samples} (fewer, and so a looser one, where a row says so); of codes, where q is a point, "
-        f"-ELBO. Samples: Fréchet distance of {SAMPLES:,} draws to training images in the features `{some['features']}`, in which as many test images lie "
+        f"-ELBO. Samples: Fréchet distance of {SAMPLES:,} draws to training images in the features "
+        f"`{some['features']}`, in which as many test images lie "
         f"{some['held_out']:.1f} away. One seed.",
         "",
         "| row | epochs | s | parameters | ELBO | rate by group | NLL | bits/dim | samples | what it shows |",
