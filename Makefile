@@ -40,6 +40,7 @@ bench: $(VENV)/.core .venv-peers/.made
 	$(BIN)/python benchmarks/nll.py
 	$(BIN)/python benchmarks/costs.py
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/convolutions.py
 
 .venv-peers/.made: benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
