@@ -95,11 +95,11 @@ class Dataset:
 
     def values(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Return examples in model units, `[n, *shape]` float, before any binarisation in the batch."""
-        return _in_units(self.x[index], self.scale)
+        return _in_units(_taken(self.x, index), self.scale)
 
     def seen_values(self, index: Tensor | slice = slice(None)) -> Tensor | None:
         """Return what the encoder sees in place of x, in model units, `[n, *shape]`; None if it sees x."""
-        return None if self.seen is None else _in_units(self.seen[index], self.seen_scale)
+        return None if self.seen is None else _in_units(_taken(self.seen, index), self.seen_scale)
 
     def mask_values(self, index: Tensor | slice = slice(None)) -> Tensor | None:
         """Return where cells are observed, `[n, *shape]` bool; None means everywhere."""
@@ -141,7 +141,7 @@ class Dataset:
 
     def _augmented(self, index: Tensor | slice) -> tuple[Tensor, Tensor | None]:
         """Return stored x and what is seen in model units; x and what is seen of it move together."""
-        x, seen = self.x[index], self.seen_values(index)
+        x, seen = _taken(self.x, index), self.seen_values(index)
         if self.augment is None:
             return x, seen
         unit = _in_units(x, self.scale)
@@ -323,6 +323,12 @@ def _kept(spec: DataSpec, x: Tensor, pixels: Tensor) -> Tensor:
     cells = spec.drawn
     # bytes are grey pixels, or 0 and the scale, which become 0 and 1 in the same way
     return pixels if cells is None or x.dtype == torch.uint8 else torch.where(cells.to(x.device), pixels, x)
+
+
+def _taken(values: Tensor | Stored, index: Tensor | slice) -> Tensor:
+    if isinstance(values, Tensor) and isinstance(index, Tensor):
+        return values.index_select(0, index)  # copies whole rows, where an index goes value by value
+    return values[index]
 
 
 def _in_units(x: Tensor, scale: int) -> Tensor:

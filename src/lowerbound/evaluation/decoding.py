@@ -12,7 +12,7 @@ from ..core.model import VAE, Conditional
 from ..core.types import Batch
 
 Kernels: TypeAlias = Literal["auto", "eager", "compiled"]
-_AT_ONCE = 500_000  # values decoded at once: 2 MB, about the second-level cache of a core
+_AT_ONCE = 500_000  # values that a thread decodes at once: 2 MB, about the second-level cache of a core
 _WORTH_COMPILING = 10_000_000_000  # values in all: a minute of work, of which it saves more than it takes
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Decoding:
         self.decoder = model.decoder
         values = max(1, torch.Size(model.decoder.network.out_shape).numel())
         on_cpu = model.device.type == "cpu"
-        fitting = _AT_ONCE // (num_samples * values) if on_cpu else rows
+        fitting = _AT_ONCE * torch.get_num_threads() // (num_samples * values) if on_cpu else rows
         self.step = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= max(1, fitting))
         worth = on_cpu and total * values >= _WORTH_COMPILING
         self.compiled: _Scorer | None = None
