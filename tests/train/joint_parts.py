@@ -25,21 +25,23 @@ class Numbered(Watched):
 
 @recorded
 class Tally(Stateful, Objective):
-    """The ELBO; counts the rows that it has learned from in a buffer."""
+    """The ELBO; counts the rows that it has learned from in a buffer, and adds up their first values in another."""
 
     def __init__(self):
         super().__init__()
         self.inner = ELBO()
         self.register_buffer("rows", torch.zeros(()))
+        self.register_buffer("values", torch.zeros(3))
 
     def forward(self, model, batch, step):
         return self.inner(model, batch, step)
 
     def statistics(self, trace, batch):
-        return {"rows": torch.tensor(float(len(batch.x)))}
+        return {"rows": torch.tensor(float(len(batch.x))), "values": batch.x.flatten(1)[:, :3].sum(0)}
 
     def after_step(self, sums):
         self.rows.add_(sums["rows"])
+        self.values.add_(sums["values"])
 
 
 @recorded

@@ -84,7 +84,10 @@ class Joined(Processes):
         return dict(zip(names, summed[:-1], strict=True)), summed[-1]
 
     def total(self, numbers: Sequence[Tensor]) -> list[Tensor]:
-        return list(self._reduced(torch.stack([number.detach().double() for number in numbers]), "sum"))
+        values = [number.detach().double() for number in numbers]
+        summed = self._reduced(torch.cat([value.flatten() for value in values]), "sum")
+        parts = summed.split([value.numel() for value in values])
+        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
     def agree(self, *numbers: int) -> tuple[int, ...]:
         return tuple(int(n) for n in self._reduced(torch.tensor(numbers), "max"))

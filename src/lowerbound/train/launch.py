@@ -53,7 +53,7 @@ def launch(
     for left in range(max_restarts, -1, -1):
         with tempfile.TemporaryDirectory(prefix="lowerbound-") as logs, _threads_of_each(devices):
             code, ended = _run(now, devices, Path(logs))
-            for failure in ended:
+            for failure in _unlike_the_first(ended):
                 _show(failure, Path(logs), say)
         if code != ProcessLost.exit_code or not left or (now := again()) is None:
             return code
@@ -94,6 +94,14 @@ def _judged(failures: Sequence[ProcessFailure]) -> int:
             return failure.exitcode
     first = failures[0].exitcode
     return first if first in signals else ProcessLost.exit_code
+
+
+def _unlike_the_first(failures: Sequence[ProcessFailure]) -> list[ProcessFailure]:
+    """Return the failures without those that the first process had, too: what it says is shown as it comes."""
+    code = next((failure.exitcode for failure in failures if failure.local_rank == 0), 0)
+    return [
+        failure for failure in failures if failure.local_rank == 0 or failure.exitcode < 0 or failure.exitcode != code
+    ]
 
 
 def _show(failure: ProcessFailure, logs: Path, say: Callable[[str], None]) -> None:

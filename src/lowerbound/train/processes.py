@@ -66,7 +66,7 @@ class Processes:
         return dict(sums), total
 
     def total(self, numbers: Sequence[Tensor]) -> list[Tensor]:
-        """Return each 0-d number's sum over all processes, in float64."""
+        """Return each tensor's sum over all processes, in float64."""
         return [number.detach().double() for number in numbers]
 
     def answering(self) -> AbstractContextManager[None]:
