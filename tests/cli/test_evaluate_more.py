@@ -1,6 +1,7 @@
 """`evaluate` beyond the first numbers, `doctor` and `outliers`, by the command line in process."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -59,10 +60,22 @@ def test_every_further_measure_is_saved_and_shown(lowerbound):
     assert "p(x|y)" in json.dumps(found["representation"])
     assert "GaussianNoise" in found["reconstruction"]["text"]
     assert err.strip().splitlines()[-1] == "next:  lowerbound doctor digits"
+    # samples are compared with the rows that were asked for
+    assert lowerbound("evaluate", "digits", "--num-samples", "2", "--split", "valid", "--also", "samples")[0] == 0
+    valid = json.loads(Path("runs/digits/eval/valid-samples.json").read_text())
+    assert valid["split"] == valid["held_out"]["precision"]["split"] == "valid"
+    assert valid["n"] == 161
     assert lowerbound("report", "digits")[0] == 0
     page = Path("runs/digits/report.html").read_text()
     assert "fd_cnn_digits" in page
     assert "nll_annealed" in page
+
+
+def test_the_advice_can_be_typed_whatever_a_run_is_called(lowerbound):
+    shutil.move("runs/digits", "runs/my digits")
+    code, _, err = lowerbound("evaluate", "my digits", "--num-samples", "2")
+    assert code == 0, err
+    assert shlex.split(err.splitlines()[-1]) == ["next:", "lowerbound", "doctor", "my digits"]
 
 
 def test_json_holds_all_measures(lowerbound):

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -109,7 +110,7 @@ def command(words: list[str]) -> int:
         _write_csv(options.out, runs, found, options)
         say(f"saved: {options.out}")
     page = _write_page(runs, words, options)
-    following = f"lowerbound report {clean(options.runs[0])}"
+    following = f"lowerbound report {quote(clean(options.runs[0]))}"
     if page is None:
         say(f"next:  {following}")
     else:

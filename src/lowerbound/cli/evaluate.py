@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -80,7 +81,7 @@ def command(words: list[str]) -> int:
         from ..explore.report import report  # loads matplotlib, for which other evaluations need not wait
 
         say(f"report: {report(folder, device=options.device)}")
-    saved(path, f"lowerbound doctor {options.run}" if options.data is None else f"lowerbound sample {options.run}")
+    saved(path, f"lowerbound {'doctor' if options.data is None else 'sample'} {quote(options.run)}")
     return 0
 
 

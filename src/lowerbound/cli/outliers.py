@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 
@@ -67,7 +68,7 @@ def command(words: list[str]) -> int:
     facts = {"run": opened.folder.name, "against": options.against}
     write_json(path, {**facts, **report.to_json(), "text": str(report)})
     _show(report, as_json=options.json)
-    saved(path, f"lowerbound score {options.run} --data {options.against}")
+    saved(path, f"lowerbound score {quote(options.run)} --data {quote(options.against)}")
     return 0
 
 

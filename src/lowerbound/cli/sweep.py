@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -298,7 +299,7 @@ def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
         show_table(header, lines)
         result("\n" + "\n".join(words))
     named = next(p for p in points if p.label == best) if best else points[0]
-    saved(folder / "sweep.json", f"lowerbound evaluate {folder / named.folder(0)}")
+    saved(folder / "sweep.json", f"lowerbound evaluate {quote(str(folder / named.folder(0)))}")
     return 0
 
 
