@@ -78,6 +78,18 @@ def test_the_advice_can_be_typed_whatever_a_run_is_called(lowerbound):
     assert shlex.split(err.splitlines()[-1]) == ["next:", "lowerbound", "doctor", "my digits"]
 
 
+def test_json_has_null_where_a_number_is_not_finite(lowerbound):
+    Path("far.csv").write_text("children,height,plan\n3,1e37,A\n2,2.0,B\n")
+    code, out, _ = lowerbound("evaluate", "table", "--data", "far.csv", "--num-samples", "3", "--json")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    assert code == 0
+    for text in (out, Path("runs/table/eval/far-all.json").read_text()):
+        assert json.loads(text, parse_constant=refuse)["weights"]["ess"] is None
+
+
 def test_json_holds_all_measures(lowerbound):
     code, out, _ = lowerbound("evaluate", "table", "--json", "--num-samples", "2", "--also", "reconstruction")
     assert code == 0

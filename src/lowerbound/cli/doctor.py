@@ -10,7 +10,7 @@ from ..core.model import VAE
 from ..data import Data
 from ..evaluation.doctor import Commands, Diagnosis, default_commands, doctor
 from ..recipes import find
-from ..ship.files import read_json, write_json
+from ..ship.files import read_json, write_results
 from .common import RunOptions, open_model, own_data
 from .config import Config, options_of_run, words_of
 from .mistakes import parse
@@ -42,7 +42,7 @@ def command(words: list[str]) -> int:
     found = doctor(model, data, rows=options.rows, seed=options.seed, commands=commands)
     path = folder / "eval" / "doctor.json"
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {**found.to_json(), "text": str(found)})
+    write_results(path, {**found.to_json(), "text": str(found)})
     if options.json:
         result_json(found.to_json())
     else:
