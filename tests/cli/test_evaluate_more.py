@@ -11,6 +11,7 @@ import lowerbound.cli.progress as progress_module
 from lowerbound.cli.main import main
 from lowerbound.cli.measures import MEASURES
 
+RMSE = "root mean squared error"
 QUICK = ("--num-samples", "3", "--annealing-steps", "4", "--chains", "2", "--annealed-rows", "30")
 
 
@@ -96,6 +97,8 @@ def test_json_holds_all_measures(lowerbound):
     found = json.loads(out)
     assert {"elbo", "nll", "reconstruction"} <= set(found)
     assert {"children", "height", "plan"} <= set(found["reconstruction"])
+    text = json.loads(Path("runs/table/eval/test-reconstruction.json").read_text())["text"].splitlines()
+    assert [line.partition("(")[2] for line in text] == [f"{unit}, exact)" for unit in 2 * [RMSE] + ["share right"]]
 
 
 def test_the_tolerance_decides_how_many_samples(lowerbound):

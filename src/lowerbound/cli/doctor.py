@@ -67,7 +67,8 @@ def commands_of(folder: Path, model: VAE, data: Data, run: str) -> Commands:
     alone = by_elbo or data.spec.kind == "sequence"  # for which there is no plainer recipe
     name = options["recipe"] if alone else "cvae" if model.conditional else "vae"
     usual = {**defaults_of(name), **vars(find(name)(data.spec).training)}
-    kept = ("recipe", "data", "precision", "kernels")  # the last two follow from the work of the new training
+    kept = {"recipe", "data", "precision", "kernels"}  # the last two follow from the work of the new training
+    kept |= set() if options.get("epochs") else {"epochs"}  # what was not trained is not repaired by training no more
     other = {k: v for k, v in options.items() if k not in kept and _plain(v) != _plain(usual.get(k))}
     if not by_elbo:
         other = {k: v for k, v in other.items() if k in usual}

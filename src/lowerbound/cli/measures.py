@@ -166,7 +166,8 @@ def _reconstruction(asked: Asked) -> Measured:
     if asked.corruption is not None:
         raise UsageError(f"{asked.opened.spec.name} holds no images to corrupt", fix="leave out --corruption")
     found = column_errors(asked.model, asked.opened.rows)
-    lines = [number_line(name, number, number.target or "") for name, number in found.items()]
+    units = {c.name: "root mean squared error" if c.real else "share right" for c in asked.opened.spec.modelled}
+    lines = [number_line(name, number, units[name]) for name, number in found.items()]
     return Written({**found, **_facts(asked, asked.opened.rows)}, "\n".join(lines))
 
 
