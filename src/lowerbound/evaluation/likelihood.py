@@ -138,7 +138,7 @@ def evaluate(
         seed: seed of the sampler.
         units: "data" or "model": whose units densities of standardised columns are in.
         sums: sums of an earlier call to go on from, and `after_block` to save them: see `score`.
-        after_block: called after each 100 rows.
+        after_block: called after each 100 samples of 100 rows.
 
     Raises:
         UsageError: if K < 1, or the tolerance is not positive.
