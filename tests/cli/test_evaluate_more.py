@@ -1,6 +1,7 @@
 """`evaluate` beyond the first numbers, `doctor` and `outliers`, by the command line in process."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import lowerbound.cli.progress as progress_module
 from lowerbound.cli.main import main
 from lowerbound.cli.measures import MEASURES
 
+RMSE = "root mean squared error"
 QUICK = ("--num-samples", "3", "--annealing-steps", "4", "--chains", "2", "--annealed-rows", "30")
 
 
@@ -59,10 +61,34 @@ def test_every_further_measure_is_saved_and_shown(lowerbound):
     assert "p(x|y)" in json.dumps(found["representation"])
     assert "GaussianNoise" in found["reconstruction"]["text"]
     assert err.strip().splitlines()[-1] == "next:  lowerbound doctor digits"
+    # samples are compared with the rows that were asked for
+    assert lowerbound("evaluate", "digits", "--num-samples", "2", "--split", "valid", "--also", "samples")[0] == 0
+    valid = json.loads(Path("runs/digits/eval/valid-samples.json").read_text())
+    assert valid["split"] == valid["held_out"]["precision"]["split"] == "valid"
+    assert valid["n"] == 161
     assert lowerbound("report", "digits")[0] == 0
     page = Path("runs/digits/report.html").read_text()
     assert "fd_cnn_digits" in page
     assert "nll_annealed" in page
+
+
+def test_the_advice_can_be_typed_whatever_a_run_is_called(lowerbound):
+    shutil.move("runs/digits", "runs/my digits")
+    code, _, err = lowerbound("evaluate", "my digits", "--num-samples", "2")
+    assert code == 0, err
+    assert shlex.split(err.splitlines()[-1]) == ["next:", "lowerbound", "doctor", "my digits"]
+
+
+def test_json_has_null_where_a_number_is_not_finite(lowerbound):
+    Path("far.csv").write_text("children,height,plan\n3,1e37,A\n2,2.0,B\n")
+    code, out, _ = lowerbound("evaluate", "table", "--data", "far.csv", "--num-samples", "3", "--json")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    assert code == 0
+    for text in (out, Path("runs/table/eval/far-all.json").read_text()):
+        assert json.loads(text, parse_constant=refuse)["weights"]["ess"] is None
 
 
 def test_json_holds_all_measures(lowerbound):
@@ -71,6 +97,8 @@ def test_json_holds_all_measures(lowerbound):
     found = json.loads(out)
     assert {"elbo", "nll", "reconstruction"} <= set(found)
     assert {"children", "height", "plan"} <= set(found["reconstruction"])
+    text = json.loads(Path("runs/table/eval/test-reconstruction.json").read_text())["text"].splitlines()
+    assert [line.partition("(")[2] for line in text] == [f"{unit}, exact)" for unit in 2 * [RMSE] + ["share right"]]
 
 
 def test_the_tolerance_decides_how_many_samples(lowerbound):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from lowerbound import load, load_data, score
 from lowerbound.cli.main import main
@@ -221,7 +222,10 @@ def test_evaluate_renews_the_report(lowerbound):
 
 
 def test_the_difference_is_that_of_each_example(lowerbound):
+    lowerbound("evaluate", "one", "--num-samples", "11")
+    known = Path("runs/one/eval/test.json").read_bytes()
     _, out, _ = lowerbound("compare", "one", "two", "--num-samples", "9", "--seed", "4", "--json")
+    assert Path("runs/one/eval/test.json").read_bytes() == known, "an evaluation by more samples stays"
     [found] = json.loads(out)["differences"]
     logs = []
     for name in ("one", "two"):
@@ -233,7 +237,8 @@ def test_the_difference_is_that_of_each_example(lowerbound):
     se = each.std(ddof=1) / np.sqrt(179)
     assert found["value"] == pytest.approx(each.mean())
     assert found["se"] == pytest.approx(se)
-    assert (found["low"], found["high"]) == pytest.approx((each.mean() - 1.96 * se, each.mean() + 1.96 * se), rel=1e-3)
+    half = student.ppf(0.975, 178) * se
+    assert (found["low"], found["high"]) == pytest.approx((each.mean() - half, each.mean() + half))
     assert (found["run"], found["first"], found["n"]) == ("two", "one", 179)
 
 

@@ -118,6 +118,26 @@ def test_without_a_grid_there_are_several_seeds(tmp_path, monkeypatch, told):
     assert {p.name for p in Path("runs/sweep-gaussian_vae").iterdir()} == {"seed-0", "seed-1", "sweep.json"}
 
 
+def test_the_table_of_weighted_rows_is_weighted_and_one_validation_row_has_no_interval(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    rows = [f"{x:.3f},{draws.normal():.3f},{1 + 9 * (x > 0)}" for x in draws.normal(size=60)]
+    Path("t.csv").write_text("a,b,w\n" + "\n".join(rows) + "\n")
+    words = ("sweep", "vae", "--data", "t.csv", "--weight", "w", "--hidden", "5", "--latent-dim", "1", "--epochs", "1")
+    code, out, err = told(*words, "--seeds", "1", "--valid-fraction", "0.3", "--json")
+    assert code == 0, err
+    [point] = json.loads(out)["points"]
+    valid = load_data("t.csv", weight="w", valid_fraction=0.3).valid
+    made = score(load(Path("runs/sweep-vae/seed-0")), valid, num_samples=100)
+    assert valid.weight is not None and len(set(valid.weight.tolist())) == 2
+    for name in ("distortion", "rate"):
+        assert point[name] == pytest.approx(np.average(getattr(made, name), weights=valid.weight))
+    code, out, err = told(*words, "--seeds", "2", "--valid-fraction", "0.02", "--out", "one", "--json")
+    assert code == 0, err
+    [point] = json.loads(out)["points"]
+    assert (point["interval"], point["active"]) == (None, [None, None])
+
+
 def swept_by_two(folder, *words):
     """Run a small sweep whose runs are trained by two processes; returns its result and what was said."""
     command = "sweep vae --data digits --hidden 5 --latent-dim 2 --epochs 1 --seeds 1 --score-samples 3 --device cpu"

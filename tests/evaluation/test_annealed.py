@@ -130,6 +130,12 @@ def test_a_move_leaves_its_density_as_it_was(beta):
     assert p_value(start) < 1e-7
 
 
+def test_one_example_has_no_spread_of_its_gap():
+    found = bidirectional(oracle(), rows(1), Annealing(2, 2, 2))
+    assert found.n == 1
+    assert found.se is None
+
+
 def test_the_curve_of_a_linear_decoder_is_the_known_one():
     """q_beta(z|x) is normal: rate and distortion of each beta in closed form."""
     model = oracle()

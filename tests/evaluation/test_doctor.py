@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lowerbound import fit, fit_prior, from_arrays, load_data, recipes
-from lowerbound.cli.doctor import command
+from lowerbound.cli.doctor import command, commands_of
 from lowerbound.core.errors import DataError, UsageError
 from lowerbound.evaluation.doctor import Commands, _findings, doctor
 from lowerbound.evaluation.number import Number
@@ -193,6 +193,13 @@ def runs(folder, monkeypatch):
     """Stand in that folder."""
     monkeypatch.chdir(folder)
     return folder / "runs"
+
+
+def test_what_was_not_trained_is_to_be_trained(runs):
+    data = load_data("digits")
+    run = fit(recipes.vae(data.spec, latent_dim=2), data, epochs=0, out=runs / "none", progress=False, report=False)
+    found = commands_of(runs / "none", run.model, data, "none")
+    assert found.train == "lowerbound train vae --data digits --latent-dim 2"
 
 
 def test_the_command_says_writes_and_names_the_remedy(runs, capsys, told):

@@ -240,6 +240,17 @@ def test_samples_of_real_rows_score_as_real_rows_do(digits, model, quality, monk
     assert real.samples.fd.value < 1.5 * real.held_out.fd.value
 
 
+def test_the_rows_that_are_given_are_those_that_are_compared(digits, model, quality):
+    _, extractor = quality
+    valid = sample_quality(model, digits, num=100, extractor=extractor, split="valid")
+    given = sample_quality(model, digits, num=100, extractor=extractor, held_out=digits.valid)
+    assert given.to_json() == valid.to_json()
+    assert given.split == "valid"
+    trained_on = sample_quality(model, digits, num=100, extractor=extractor, held_out=digits.train.take(120))
+    assert "100% of the held-out rows are training rows, too" in " ".join(trained_on.warnings)
+    assert not any("training rows, too" in line for line in valid.warnings)
+
+
 def test_what_is_reported(quality):
     found, _ = quality
     known = json.loads(json.dumps(found.to_json()))

@@ -1,6 +1,7 @@
 """Quality of reconstructions: PSNR and MS-SSIM by their formulas, and what is compared with what."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,10 @@ def test_columns_have_errors_in_the_units_of_the_data(people):
         assert found[column.name].n == len(known)
     assert found["height"].n < len(rows) == found["city"].n
     assert found["height"].value > 5  # of a spread of 9: not in standard deviations
+    assert rows.mask is not None
+    only_gaps = column_errors(model, replace(rows, weight=1.0 - rows.mask[:, 0].float()))
+    assert only_gaps["height"].value is None and "of weight 0" in (only_gaps["height"].reason or "")
+    assert only_gaps["city"].value is not None
 
 
 def test_the_error_of_a_root_mean_square_is_that_of_many_draws(people):

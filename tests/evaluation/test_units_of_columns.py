@@ -1,14 +1,16 @@
 """Densities in the data's own units: the change of variables, by hand and by the exact answer of pPCA on iris."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
 
-from lowerbound import evaluate, fit, from_arrays, recipes, score
+from lowerbound import Annealing, evaluate, fit, from_arrays, rate_distortion, recipes, score
 from lowerbound.core.errors import DataError
+from lowerbound.core.walk import from_prior
 
 N, D = 61, 4
 
@@ -98,3 +100,29 @@ def test_weights_of_rows_weigh_means():
     ours, theirs = (evaluate(model, d.train).distortion for d in (kept, repeated))
     assert ours.value == pytest.approx(theirs.value, rel=1e-6)
     assert evaluate(model, kept.train).weighted and not evaluate(model, repeated.train).weighted
+
+
+def test_the_curve_over_beta_is_in_the_units_it_names_and_weighed_as_its_rows_are():
+    rng, few = np.random.default_rng(8), Annealing(4, 2, 2)
+    x, w = rng.normal(size=(12, 2)) * [1, 1000], np.repeat([0, 3], 6)
+    data = from_arrays(x, weight=w, standardize=True, test_fraction=0.0, valid_fraction=0.0)
+    model, _ = recipes.vae(data.spec, latent_dim=1, hidden=(3,)).build(2)
+    ours, theirs = (rate_distortion(model, data.train, few, seed=1, units=units) for units in ("data", "model"))
+    scales = float(data.spec.log_scale.sum())
+    assert scales > 5
+    torch.testing.assert_close(ours.distortion - theirs.distortion, torch.full((5,), scales, dtype=torch.float64))
+    assert torch.equal(ours.rate, theirs.rate)
+    start = score(model, data.train, num_samples=400, source=from_prior, units="data").distortion
+    heavy, light = (float(start[data.train.weight == weight].mean()) for weight in (2, 0))
+    assert abs(heavy - light) > 0.05
+    draws = rate_distortion(model, data.train, Annealing(1, 400, 1), seed=1).distortion[0]
+    assert float(draws) == pytest.approx(heavy, abs=0.02)  # at beta = 0 the code is the prior
+
+
+def test_nothing_observed_has_no_bits_for_each_dimension():
+    data = from_arrays(np.eye(3, dtype=bool)[[0, 1, 2, 2] * 5], missing="keep", test_fraction=0.0, valid_fraction=0.0)
+    model, _ = recipes.vae(data.spec, latent_dim=1, hidden=(3,)).build(2)
+    found = evaluate(model, replace(data.train, mask=torch.zeros(20, 3)), num_samples=2)
+    assert found.nll.value is not None
+    assert found.bits_per_dim.value is None
+    assert "no value is observed" in (found.bits_per_dim.reason or "")

@@ -1,6 +1,7 @@
 """`lowerbound cite RUN|RECIPE`: BibTeX of what was used."""
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -33,5 +34,5 @@ def command(words: list[str]) -> int:
         say(f"next:  lowerbound train {options.name} --data mnist{' --with-label' * several}")
     else:
         result(cite(read_json(find_run(options.name) / "recipe.json")))
-        say(f"next:  lowerbound report {options.name}")
+        say(f"next:  lowerbound report {quote(options.name)}")
     return 0

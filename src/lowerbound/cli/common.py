@@ -150,7 +150,11 @@ def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     """Return rows of the run's own data, or of `options.data`, as the model wants them."""
     spec = spec_of(model)
     if options.data is None:
-        rows = own_data(folder, spec).split(options.split or "test")
+        data = own_data(folder, spec)
+        rows = data.split(options.split or "test")
+        others = [name for name in ("test", "valid", "train") if len(data.split(name))]
+        if len(rows) == 0:
+            raise DataError(f"{rows.spec.name} has 0 {rows.split} examples", expected=f"--split {' or '.join(others)}")
     elif _is_own(folder, options):
         if options.split is None:
             say(f"{options.data} is what the run was trained on: all its rows (--split test for those held out)")

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -30,7 +31,7 @@ from ..explore.comparison import Side, comparison_page, comparison_path
 from ..explore.html import page_path, write_page
 from ..explore.pictures import Shown
 from ..explore.run_files import RunFiles, clean, inside, number, read_run
-from ..ship.files import is_outdated, write_json, write_text
+from ..ship.files import is_outdated, write_results, write_text
 from .common import ReadingOptions, RowsOptions, open_rows
 from .evaluate import evaluation_file
 from .mistakes import parse
@@ -44,9 +45,10 @@ NUMBERS = ("elbo", "distortion", "rate", "nll", "bits_per_dim")
 class Compare(ReadingOptions):
     """Two or more runs side by side: how they differ, their numbers on the same rows, and paired differences.
 
-    Saved evaluations are used where they fit, and made and saved where they do not. Runs whose numbers are about
+    Saved evaluations are used where they fit, and made where they do not, and saved unless one by more samples is
+    there. Runs whose numbers are about
     different things are refused. A difference is the mean over the examples of log p(x) under a run less that under the
-    first run, in nats: above 0 the run is better. Its 95% interval is 1.96 standard errors to each side. Runs that
+    first run, in nats: above 0 the run is better. Its 95% interval is by Student's distribution. Runs that
     differ in their seed alone are also taken together: means and differences with intervals over seeds and examples.
     """
 
@@ -109,7 +111,7 @@ def command(words: list[str]) -> int:
         _write_csv(options.out, runs, found, options)
         say(f"saved: {options.out}")
     page = _write_page(runs, words, options)
-    following = f"lowerbound report {clean(options.runs[0])}"
+    following = f"lowerbound report {quote(clean(options.runs[0]))}"
     if page is None:
         say(f"next:  {following}")
     else:
@@ -175,18 +177,24 @@ def _opened(name: str, options: Compare) -> Compared:
 
 
 def _evaluated(run: Compared, options: Compare) -> Compared:
-    """Return the run with its numbers: those in eval/ if they are what was asked for, else new ones, saved there."""
+    """Return the run with its numbers: those in eval/ if they are what was asked for, else new ones.
+
+    New ones are saved there, unless those are by more samples.
+    """
     path = evaluation_file(run.files.folder, run.rows, options.data, options.units)
     known = run.files.evaluations.get(path.stem, {}) if options.data is None else {}  # a file may have changed since
-    if _fits(known, run, options) and not is_outdated(run.files.folder, path.stem):
+    if is_outdated(run.files.folder, path.stem):
+        known = {}
+    if _fits(known, run, options):
         return replace(run, numbers=known)
     say(f"{run.name}: evaluating {len(run.rows):,} {run.rows.split} examples, K = {options.num_samples}")
     found = evaluate(
         run.model, run.rows, num_samples=options.num_samples, seed=options.seed, units=options.units
     ).to_json()
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, found)
-    say(f"saved: {path}")
+    if (number(inside(known, "nll").get("num_samples")) or 0) <= options.num_samples:  # more samples cost more to make
+        path.parent.mkdir(exist_ok=True)
+        write_results(path, found)
+        say(f"saved: {path}")
     return replace(run, numbers=found)
 
 
@@ -362,7 +370,8 @@ def _seeds_line(found: SeedDifference) -> str:
     elif found.first is not None:
         head = f"log p of {of} less {found.first} over {found.seeds[1]} others: "
     if found.low is None or found.high is None:
-        return f"{head}{found.value:+.3f} (one seed has no interval)"
+        alone = "seed" if found.se_seeds is None else "example"
+        return f"{head}{found.value:+.3f} (one {alone} has no interval)"
     line = f"{head}{found.value:+.3f} nats (95% interval over seeds and examples {found.low:+.3f} to {found.high:+.3f})"
     if found.first is None:
         return line

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -49,7 +50,7 @@ def command(words: list[str]) -> int:
         lambda: example_grid(made, spec, columns=8, caption=sheet_caption("codes", show)),
         y=classes,
     )
-    return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(codes), show=show)
+    return wrote(path, f"lowerbound sample {quote(options.run)}", as_json=options.json, num=len(codes), show=show)
 
 
 def _classes(model: VAE, options: Decode, num: int) -> Tensor | None:

@@ -10,7 +10,7 @@ from ..explore.report import report
 from ..explore.sheets import sample_grid
 from ..explore.write import write_examples
 from ..recipes import vae
-from ..ship.files import write_json
+from ..ship.files import write_results
 from ..train import fit
 from ..train.plan import start_threads
 from ..train.run import free_name
@@ -57,7 +57,7 @@ def command(words: list[str]) -> int:
     say(f"evaluating all {len(rows):,} test images, K = {options.num_samples}")
     numbers = evaluate(run.model, rows, num_samples=options.num_samples)
     (out / "eval").mkdir()
-    write_json(out / "eval" / "test.json", numbers.to_json())
+    write_results(out / "eval" / "test.json", numbers.to_json())
     show(numbers)
     samples = run.model.sample(64, seed=options.seed)
     path = out / "samples" / "samples-mean.png"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def command(words: list[str]) -> int:
     made = denoised(model, noisy.rows)
     facts = _measured(noisy, made, spec, as_json=options.json)
     write(path, made, noisy, spec, options.num)
-    return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(made), **facts)
+    return wrote(path, f"lowerbound evaluate {quote(options.run)}", as_json=options.json, num=len(made), **facts)
 
 
 def _check(options: Denoise) -> None:

@@ -10,7 +10,7 @@ from ..core.model import VAE
 from ..data import Data
 from ..evaluation.doctor import Commands, Diagnosis, default_commands, doctor
 from ..recipes import find
-from ..ship.files import read_json, write_json
+from ..ship.files import read_json, write_results
 from .common import RunOptions, open_model, own_data
 from .config import Config, options_of_run, words_of
 from .mistakes import parse
@@ -42,7 +42,7 @@ def command(words: list[str]) -> int:
     found = doctor(model, data, rows=options.rows, seed=options.seed, commands=commands)
     path = folder / "eval" / "doctor.json"
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {**found.to_json(), "text": str(found)})
+    write_results(path, {**found.to_json(), "text": str(found)})
     if options.json:
         result_json(found.to_json())
     else:
@@ -67,7 +67,8 @@ def commands_of(folder: Path, model: VAE, data: Data, run: str) -> Commands:
     alone = by_elbo or data.spec.kind == "sequence"  # for which there is no plainer recipe
     name = options["recipe"] if alone else "cvae" if model.conditional else "vae"
     usual = {**defaults_of(name), **vars(find(name)(data.spec).training)}
-    kept = ("recipe", "data", "precision", "kernels")  # the last two follow from the work of the new training
+    kept = {"recipe", "data", "precision", "kernels"}  # the last two follow from the work of the new training
+    kept |= set() if options.get("epochs") else {"epochs"}  # what was not trained is not repaired by training no more
     other = {k: v for k, v in options.items() if k not in kept and _plain(v) != _plain(usual.get(k))}
     if not by_elbo:
         other = {k: v for k, v in other.items() if k in usual}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def command(words: list[str]) -> int:
             if part.y is not None:
                 columns["label"] = np.asarray(rows.spec.classes)[part.y.cpu().numpy()]
             write(columns)
-    following = f"lowerbound decode {options.run} {path}"
+    following = f"lowerbound decode {quote(options.run)} {quote(str(path))}"
     return wrote(path, following, as_json=options.json, num=len(rows), latent_dim=size)
 
 

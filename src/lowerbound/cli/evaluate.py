@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -14,7 +15,7 @@ from ..evaluation.annealed import Annealing, Start
 from ..evaluation.importance import check_samples
 from ..evaluation.likelihood import MOST_SAMPLES, Units, check_tolerance
 from ..evaluation.number import stamped
-from ..ship.files import write_json
+from ..ship.files import write_results
 from .common import Opened, RowsOptions, open_rows
 from .measures import Asked, Measure, measure
 from .mistakes import parse
@@ -70,7 +71,7 @@ def command(words: list[str]) -> int:
     path = evaluation_file(folder, rows, options.data, options.units)
     path.parent.mkdir(exist_ok=True)
     numbers = _first_numbers(options, opened, path)
-    write_json(path, numbers.to_json())
+    write_results(path, numbers.to_json())
     if not options.json:
         show(numbers)
     further = {name: _further(name, options, opened, path) for name in dict.fromkeys(options.also)}
@@ -80,7 +81,7 @@ def command(words: list[str]) -> int:
         from ..explore.report import report  # loads matplotlib, for which other evaluations need not wait
 
         say(f"report: {report(folder, device=options.device)}")
-    saved(path, f"lowerbound doctor {options.run}" if options.data is None else f"lowerbound sample {options.run}")
+    saved(path, f"lowerbound {'doctor' if options.data is None else 'sample'} {quote(options.run)}")
     return 0
 
 
@@ -140,7 +141,7 @@ def _further(name: Measure, options: Evaluate, opened: Opened, path: Path) -> di
     written = path.with_name(f"{path.stem}-{name}.json")
     facts = {"split": opened.rows.split, "binarisation": opened.rows.spec.binarize, "seed": options.seed}
     numbers = stamped(found.to_json(), **facts)
-    write_json(written, {**numbers, "text": str(found)})
+    write_results(written, {**numbers, "text": str(found)})
     if not options.json:
         result(f"\n{name}\n{found}")
     say(f"saved: {written}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -41,7 +42,7 @@ def command(words: list[str]) -> int:
         if options.out.is_dir():
             raise UsageError(f"{options.out} is a folder", expected="a file to write, such as options.yaml")
         write_text(options.out, to_yaml(chosen))
-        saved(options.out, f"lowerbound train --config {options.out}")
+        saved(options.out, f"lowerbound train --config {quote(str(options.out))}")
     return 0
 
 

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from ..core.errors import DataError, UsageError
@@ -91,7 +92,7 @@ def command(words: list[str]) -> int:
         tell(line)
     recipe = recipe.replace(after=(*recipe.after, FitPrior(priors, **plan)))
     write_run(out, folder, fitted, recipe, lines)
-    following = f"lowerbound evaluate {out.name if out.parent == RUNS else out}"
+    following = f"lowerbound evaluate {quote(out.name if out.parent == RUNS else str(out))}"
     if options.json:
         return wrote(out, following, as_json=True, prior=_kind(fitted, options.group), **_facts(found))
     saved(out, following)

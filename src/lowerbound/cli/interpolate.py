@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import torch
@@ -62,7 +63,7 @@ def command(words: list[str]) -> int:
         y=classes,
         more={"z": codes.flatten(1)},
     )
-    return wrote(path, f"lowerbound traverse {options.run}", as_json=options.json, num=len(made), show=show)
+    return wrote(path, f"lowerbound traverse {quote(options.run)}", as_json=options.json, num=len(made), show=show)
 
 
 def _number(word: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
+from shlex import quote
 from typing import Literal
 
 from ..core.errors import UsageError
@@ -37,7 +38,7 @@ def command(words: list[str]) -> int:
     check_axes(model)
     if prod(latent_shape(model)) < 2:
         raise UsageError(
-            "this model has one latent dimension: it spans no grid", fix=f"lowerbound traverse {options.run}"
+            "this model has one latent dimension: it spans no grid", fix=f"lowerbound traverse {quote(options.run)}"
         )
     one = label_numbers(model, options.label, 1)
     prior = prior_of(model, None if one is None else one_hot(model, one))
@@ -61,4 +62,4 @@ def command(words: list[str]) -> int:
         y=classes,
         more={"z": codes.flatten(1)},
     )
-    return wrote(path, f"lowerbound traverse {options.run}", as_json=options.json, dims=list(options.dims))
+    return wrote(path, f"lowerbound traverse {quote(options.run)}", as_json=options.json, dims=list(options.dims))

@@ -118,8 +118,8 @@ def _annealed(asked: Asked) -> Written:
         gap = bidirectional(model, rows, how, seed=asked.seed)
         numbers["gap"] = gap.to_json()
         lines.append(
-            f"gap of the bounds on log p(x) of {gap.n:,} examples that the model drew: {gap.gap:.3f} +- {gap.se:.3f} "
-            f"nats ({gap.lower:.3f} to {gap.upper:.3f})"
+            f"gap of the bounds on log p(x) of {gap.n:,} examples that the model drew: {gap.gap:.3f}"
+            f"{'' if gap.se is None else f' +- {gap.se:.3f}'} nats ({gap.lower:.3f} to {gap.upper:.3f})"
         )
     lines.append(f"moves accepted: {100 * found.accepted:.0f} %; sizes tuned on {len(tune):,} training rows")
     settings = {"steps": how.steps, "chains": how.chains, "leapfrogs": how.leapfrogs, "start": how.start}
@@ -132,7 +132,7 @@ def _rate_distortion(asked: Asked) -> Written:
     tune = asked.some(asked.data.train.matching(asked.opened.spec).to(model.device), 1)
     how = replace(asked.annealing, start="prior")
     say(f"rate-distortion: {len(rows):,} rows, {how.chains} chains of {how.steps} temperatures")
-    curve = rate_distortion(model, rows, how, tune=tune, seed=asked.seed)
+    curve = rate_distortion(model, rows, how, tune=tune, seed=asked.seed, units=asked.units)
     lines = [f"{'beta':>8} {'rate <=':>10} {'distortion':>12}   (nats; the best code of this decoder at each beta)"]
     for place in torch.linspace(0, how.steps, SHOWN_BETAS).round().long().unique().tolist():
         values = (float(curve.beta[place]), float(curve.rate[place]), float(curve.distortion[place]))
@@ -142,7 +142,9 @@ def _rate_distortion(asked: Asked) -> Written:
 
 def _samples(asked: Asked) -> Measured:
     extractor = None if asked.fid_weights is None else inception_features(asked.fid_weights)
-    return sample_quality(asked.model, asked.data, seed=asked.seed, extractor=extractor, say=say)
+    return sample_quality(
+        asked.model, asked.data, held_out=asked.opened.rows, seed=asked.seed, extractor=extractor, say=say
+    )
 
 
 def _representation(asked: Asked) -> Measured:
@@ -164,7 +166,8 @@ def _reconstruction(asked: Asked) -> Measured:
     if asked.corruption is not None:
         raise UsageError(f"{asked.opened.spec.name} holds no images to corrupt", fix="leave out --corruption")
     found = column_errors(asked.model, asked.opened.rows)
-    lines = [number_line(name, number, number.target or "") for name, number in found.items()]
+    units = {c.name: "root mean squared error" if c.real else "share right" for c in asked.opened.spec.modelled}
+    lines = [number_line(name, number, units[name]) for name, number in found.items()]
     return Written({**found, **_facts(asked, asked.opened.rows)}, "\n".join(lines))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 
@@ -13,7 +14,7 @@ from ..data import BUILTIN, Dataset, load_data, load_rows
 from ..data.dataset import SplitName
 from ..evaluation.likelihood import check_samples
 from ..evaluation.outliers import OutlierReport, outliers
-from ..ship.files import write_json
+from ..ship.files import write_results
 from .common import Opened, RowsOptions, check_labels, open_rows, open_with_device, own_data
 from .mistakes import parse
 from .output import result, result_json, saved, say
@@ -65,9 +66,9 @@ def command(words: list[str]) -> int:
     path = opened.folder / "eval" / f"outliers-{Path(outside.spec.name).name}.json"
     path.parent.mkdir(exist_ok=True)
     facts = {"run": opened.folder.name, "against": options.against}
-    write_json(path, {**facts, **report.to_json(), "text": str(report)})
+    write_results(path, {**facts, **report.to_json(), "text": str(report)})
     _show(report, as_json=options.json)
-    saved(path, f"lowerbound score {options.run} --data {options.against}")
+    saved(path, f"lowerbound score {quote(options.run)} --data {quote(options.against)}")
     return 0
 
 

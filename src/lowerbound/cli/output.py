@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..core.finite import finite
+
 
 def say(line: str) -> None:
     """Talk: one line on standard error."""
@@ -17,8 +19,8 @@ def result(text: str) -> None:
 
 
 def result_json(value: Any) -> None:
-    """A result as one JSON object on standard output."""
-    result(json.dumps(value, indent=1))
+    """A result as one JSON object on standard output, with null for numbers that are not finite."""
+    result(json.dumps(finite(value), indent=1))
 
 
 def saved(where: Path, following: str) -> None:

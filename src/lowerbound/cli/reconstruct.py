@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import torch
 from PIL import Image
@@ -43,7 +44,7 @@ def command(words: list[str]) -> int:
     rows = opened.rows.take(_number(options.num, len(opened.rows), sheet=sheet))
     kept = None if options.keep is None else f"the means of the top {_levels(options.keep)}, and draws of those below"
     reconstruct(opened.model, rows, path, opened.spec, show, options.seed, source, kept)
-    return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), show=show)
+    return wrote(path, f"lowerbound evaluate {quote(options.run)}", as_json=options.json, num=len(rows), show=show)
 
 
 def _kept(model: VAE, keep: int | None) -> Source:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from ..explore.html import page_path
 from ..explore.report import shown_of, write_report
@@ -45,4 +46,4 @@ def _following(run: RunFiles, name: str) -> str:
     if run.evaluations:
         return "open it in a browser"
     # a run that was killed early has nothing to evaluate
-    return f"lowerbound evaluate {clean(name)}" if newest(run.folder / "model").is_dir() else "lowerbound runs"
+    return f"lowerbound evaluate {quote(clean(name))}" if newest(run.folder / "model").is_dir() else "lowerbound runs"

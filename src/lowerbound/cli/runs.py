@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -60,7 +61,7 @@ def _following(folder: Path, runs: list[RunFiles]) -> str:
     if not runs:
         return "lowerbound train vae --data mnist"
     name = runs[0].name if folder == Path("runs") else str(runs[0].folder)
-    return f"lowerbound report {clean(name)}"
+    return f"lowerbound report {quote(clean(name))}"
 
 
 def facts(run: RunFiles) -> dict[str, Any]:

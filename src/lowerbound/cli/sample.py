@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from shlex import quote
 
 import torch
 from PIL import Image
@@ -52,7 +53,7 @@ def command(words: list[str]) -> int:
         return sample_grid(images, show, drawn=drawn, support=spec.support, words=words)
 
     write_examples(path, made, spec, sheet, y=classes)
-    return wrote(path, f"lowerbound reconstruct {options.run}", as_json=options.json, num=options.num, show=show)
+    return wrote(path, f"lowerbound reconstruct {quote(options.run)}", as_json=options.json, num=options.num, show=show)
 
 
 def label_numbers(model: VAE, label: str | None, num: int) -> Tensor | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def command(words: list[str]) -> int:
     say(f"{opened.folder.name}: {len(rows):,}{split} examples of {rows.spec.name}")
     with rows_written(path, len(rows)) as write:
         facts = score_rows(model, rows, options, write)
-    return wrote(path, f"lowerbound evaluate {options.run}", as_json=options.json, num=len(rows), **facts)
+    return wrote(path, f"lowerbound evaluate {quote(options.run)}", as_json=options.json, num=len(rows), **facts)
 
 
 def parts_of(rows: Dataset) -> Iterator[tuple[int, Dataset]]:

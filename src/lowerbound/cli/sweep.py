@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import tyro
@@ -21,8 +22,9 @@ from ..core.model import VAE
 from ..data import Dataset
 from ..evaluation import active_units, score
 from ..evaluation.compare import SeedDifference, over_seeds
+from ..evaluation.number import shares
 from ..explore.run_files import RunFiles, read_run
-from ..ship.files import replaced, save_tensors, write_json
+from ..ship.files import replaced, save_tensors, write_results
 from ..train import open_run
 from . import resume, train
 from .common import RUNS, own_data
@@ -90,9 +92,9 @@ class Scored:
 
     Args:
         log_px: importance-sampled log p(x) of each row in nats, `[N]`; None without a density.
-        distortion: mean over the rows, in nats.
-        rate: mean over the rows, in nats.
-        active: active units of the top latent; None where there are none.
+        distortion: weighted mean over the rows, in nats.
+        rate: weighted mean over the rows, in nats.
+        active: active units of the top latent; None for one row, which does not vary.
         latents: dimensions of the top latent.
         best_epoch: whose weights are kept.
         epochs: how many were trained.
@@ -206,7 +208,7 @@ def _same_sweep(folder: Path, recipe: str, rest: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be a folder: {error.strerror}", fix="choose another --out") from error
-    write_json(path, asked)
+    write_results(path, asked)
 
 
 def _what(words: list[str]) -> list[str]:
@@ -243,7 +245,7 @@ def _scored(path: Path, num_samples: int) -> tuple[Scored, Dataset]:
     kept = folder / "eval" / f"log_px-{rows.split}-{num_samples}.safetensors"
     latents = math.prod(model.groups[0].posterior_family.event_shape)  # pyright: ignore
     facts = {
-        "active": active_units(model, rows),
+        "active": active_units(model, rows) if len(rows) > 1 else None,
         "latents": latents,
         "best_epoch": None if files.best is None else files.best[1],
         "epochs": files.epochs_done,
@@ -265,8 +267,8 @@ def _kept_scores(
         path.parent.mkdir(exist_ok=True)
         with replaced(path) as temporary:
             save_tensors({name: getattr(scores, name) for name in ("log_px", "distortion", "rate")}, temporary)
-    made = load_file(path)
-    return made["log_px"], float(made["distortion"].mean()), float(made["rate"].mean())
+    made, share = load_file(path), shares(rows)
+    return made["log_px"], float(share @ made["distortion"]), float(share @ made["rate"])
 
 
 def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
@@ -290,7 +292,7 @@ def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
     ]
     facts = [_facts(label, runs, means[label]) for label, runs in found.items()]
     before = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    write_json(folder / "sweep.json", {**before, "points": facts, "best": best, "words": words})
+    write_results(folder / "sweep.json", {**before, "points": facts, "best": best, "words": words})
     if options.json:
         result_json({"points": facts, "best": best, "words": words})
     else:
@@ -298,7 +300,7 @@ def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
         show_table(header, lines)
         result("\n" + "\n".join(words))
     named = next(p for p in points if p.label == best) if best else points[0]
-    saved(folder / "sweep.json", f"lowerbound evaluate {folder / named.folder(0)}")
+    saved(folder / "sweep.json", f"lowerbound evaluate {quote(str(folder / named.folder(0)))}")
     return 0
 
 
@@ -355,7 +357,8 @@ def _against_best(found: Mapping[str, Mapping[int, Scored]], best: str | None, r
         if label != best:
             gap = over_seeds(label, _log_px(runs), rows, first=best, others=_log_px(found[best]))
             if gap.low is None or gap.high is None:
-                lines.append(f"{label}: {-gap.value:.2f} nats more (one seed: no interval)")
+                alone = "seed" if gap.se_seeds is None else "example"
+                lines.append(f"{label}: {-gap.value:.2f} nats more (one {alone}: no interval)")
             else:
                 clear = "worse" if gap.high < 0 else "no clear difference"
                 lines.append(f"{label}: {-gap.value:.2f} nats more, {-gap.high:.2f} to {-gap.low:.2f}: {clear}")

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import docstring_parser
@@ -197,7 +198,7 @@ def finish(run: Run) -> int:
         say("stopped by a signal; the state of training was saved")
     if run.folder is not None:
         inside = run.folder.parent == RUNS
-        saved(run.folder, f"lowerbound evaluate {run.folder.name if inside else run.folder}")
+        saved(run.folder, f"lowerbound evaluate {quote(run.folder.name if inside else str(run.folder))}")
     return run.exit_code
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def command(words: list[str]) -> int:
         _write_classes(path, made, own, wanted)
     else:
         write_examples(path, made, wanted, lambda: _sheet(rows, own, made, options, show), more={"original": own})
-    return wrote(path, f"lowerbound sample {options.run}", as_json=options.json, num=len(made), show=show)
+    return wrote(path, f"lowerbound sample {quote(options.run)}", as_json=options.json, num=len(made), show=show)
 
 
 def made_of(model: VAE, rows: Dataset, options: Translate, show: Show) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """`lowerbound traverse RUN`: examples along single latent dimensions."""
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated
 
 import torch
@@ -71,7 +72,8 @@ def command(words: list[str]) -> int:
     )
     of_class = "" if classes is None else f", class {spec.classes[int(classes[0])]}"
     say(f"dimensions {', '.join(map(str, dims))}, {options.steps} values each{of_class}")
-    return wrote(path, f"lowerbound manifold {options.run}", as_json=options.json, dims=list(dims), steps=options.steps)
+    following = f"lowerbound manifold {quote(options.run)}"
+    return wrote(path, following, as_json=options.json, dims=list(dims), steps=options.steps)
 
 
 def _row(rows: Dataset, index: int) -> Dataset:

@@ -21,6 +21,7 @@ from ..core.types import Batch
 from ..core.walk import sample_shape
 from ..data.dataset import Dataset
 from .importance import Units, log_volume, no_density_reason
+from .number import shares
 
 Start: TypeAlias = Literal["prior", "posterior"]
 BLOCK_ROWS = 100
@@ -94,14 +95,14 @@ class Gap:
         lower: mean of the lower bounds, by chains from the start to the posterior.
         upper: mean of the upper bounds, by chains that begin at the z that each x was drawn from, and go back.
         gap: upper - lower: what annealing can be wrong by on such data, both bounds being right on average.
-        se: standard error of the gap over the examples.
+        se: standard error of the gap over the examples; None for one, which has no spread.
         n: number of examples.
     """
 
     lower: float
     upper: float
     gap: float
-    se: float
+    se: float | None
     n: int
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class RateDistortion:
-    """The rate and distortion of the decoder at each beta, means over the rows, float64 `[T + 1]` in nats.
+    """Rate and distortion of the decoder at each beta, weighted means over the rows, float64 `[T + 1]` in nats.
 
     Args:
         beta: inverse temperatures.
@@ -213,12 +214,18 @@ def bidirectional(model: VAE, data: Dataset, settings: Annealing | None = None, 
                 log_w = _backward(path, z.expand(settings.chains, *z.shape[1:]), sizes)
                 above.append(math.log(settings.chains) - torch.logsumexp(log_w, 0).cpu())
     lower, upper = torch.cat(below), torch.cat(above)
-    se = float((upper - lower).std()) / math.sqrt(len(lower)) if len(lower) > 1 else math.nan
+    se = float((upper - lower).std()) / math.sqrt(len(lower)) if len(lower) > 1 else None
     return Gap(float(lower.mean()), float(upper.mean()), float((upper - lower).mean()), se, len(lower))
 
 
 def rate_distortion(
-    model: VAE, data: Dataset, settings: Annealing | None = None, *, tune: Dataset | None = None, seed: int = 0
+    model: VAE,
+    data: Dataset,
+    settings: Annealing | None = None,
+    *,
+    tune: Dataset | None = None,
+    seed: int = 0,
+    units: Units = "data",
 ) -> RateDistortion:
     r"""Return the rate-distortion curve of the decoder and prior, whatever the encoder, at all temperatures at once.
 
@@ -233,11 +240,12 @@ def rate_distortion(
         settings: temperatures, chains and moves; chains must start at the prior.
         tune: other rows, on which the sizes of the moves are tuned; None tunes on rows that the model draws itself.
         seed: seed of the sampler.
+        units: whose units the distortion of standardised columns is in; the rate has none.
 
     Raises:
         NoDensity: if the model has none.
         Incompatible: if z cannot be moved by a gradient, or log p(z) is an estimate.
-        UsageError: if chains do not start at the prior, or models of pairs are to draw rows.
+        UsageError: if chains do not start at the prior, there are no such units, or models of pairs are to draw rows.
     """
     settings = settings or Annealing()
     if settings.start != "prior":
@@ -245,17 +253,17 @@ def rate_distortion(
     check_annealable(model, settings)
     check_values(model.decoder.family, data.support, data.spec.name)
     sizes = step_sizes(model, simulated(model, data, seed=seed) if tune is None else tune, settings, seed=seed)
-    betas = settings.schedule()
-    rates, distortions = torch.zeros_like(betas), torch.zeros_like(betas)
+    betas, share = settings.schedule(), shares(data)
+    rates, distortions = torch.zeros_like(betas), torch.full_like(betas, float((share * log_volume(data, units)).sum()))
     with inference(model):
-        for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
+        for i, (part, batch) in enumerate(zip(share.split(BLOCK_ROWS), data.blocks(BLOCK_ROWS), strict=True)):
             with seeded(Stream.EVALUATION, seed, _ANNEALING, i):
                 for t, now in enumerate(_forward(_Path(model, batch, settings), sizes, last_move=True)):
                     log_z = torch.logsumexp(now.log_weight, 0) - math.log(settings.chains)
                     distortion = -(now.log_weight.softmax(0) * now.log_px).sum(0)
-                    rates[t] += float((-log_z - betas[t] * distortion).sum())
-                    distortions[t] += float(distortion.sum())
-    return RateDistortion(betas, rates / len(data), distortions / len(data), len(data))
+                    rates[t] += float((part * (-log_z - betas[t] * distortion).cpu()).sum())
+                    distortions[t] += float((part * distortion.cpu()).sum())
+    return RateDistortion(betas, rates, distortions, len(data))
 
 
 def check_annealable(model: VAE, settings: Annealing) -> None:

@@ -18,8 +18,6 @@ from ..core.model import VAE
 from ..data.dataset import Dataset
 from .likelihood import Number, Scores, Units, mean_number, score, shares, target_of
 
-NORMAL_95 = 1.959963984540054  # 97.5% point of the standard normal distribution
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -94,7 +92,8 @@ class Difference:
         run: the run.
         first: the run it is compared with.
         number: the mean with its standard error over the examples; `mc_se` is what the sampler adds.
-        low: lower end of the 95% interval, mean - 1.96 se; None where there is no standard error.
+        low: lower end of the 95% interval, mean - t se, t of Student's distribution with one degree of freedom less
+            than there are examples: for many 1.96, for five 2.78; None where there is no standard error.
         high: its upper end.
     """
 
@@ -135,7 +134,13 @@ def difference(
     number = mean_number(scores.log_px - reference.log_px, share, **facts)
     if number.value is None or number.se is None:
         return Difference(run, first, number, None, None)
-    return Difference(run, first, number, number.value - NORMAL_95 * number.se, number.value + NORMAL_95 * number.se)
+    half = _quantile(share) * number.se
+    return Difference(run, first, number, number.value - half, number.value + half)
+
+
+def _quantile(share: Tensor) -> float:
+    """Return the 97.5% point of Student's distribution for a mean over examples; those of weight 0 do not count."""
+    return float(stdtrit(int((share > 0).sum()) - 1, 0.975))
 
 
 def scored(
@@ -191,8 +196,8 @@ class SeedDifference:
         paired: True if both were trained with the same seeds, and runs of one seed are compared.
         value: the mean.
         se_seeds: its standard error over training seeds.
-        se_examples: its standard error over the examples.
-        low: lower end of the 95% interval; None for one seed.
+        se_examples: its standard error over the examples; None for one.
+        low: lower end of the 95% interval; None for one seed, or one example.
         high: its upper end.
     """
 
@@ -202,7 +207,7 @@ class SeedDifference:
     paired: bool
     value: float
     se_seeds: float | None
-    se_examples: float
+    se_examples: float | None
     low: float | None
     high: float | None
 
@@ -222,9 +227,9 @@ def over_seeds(
 
     With d_sn the value of example n under seed s, the mean varies by both: its variance is estimated as
     s^2_seeds / S + s^2_examples / N, of the means over examples and of the means over seeds. The interval is
-    mean +- sqrt((t se_seeds)^2 + (1.96 se_examples)^2) with t of Student's distribution: S - 1 degrees of freedom for
-    one variant or pairs, Welch's (1947, Biometrika 34) for two with different seeds. It is a little too wide, since
-    what seeds and examples do together counts in both parts.
+    mean +- sqrt((t se_seeds)^2 + (t' se_examples)^2) with t of Student's distribution: S - 1 degrees of freedom for
+    one variant or pairs, Welch's (1947, Biometrika 34) for two with different seeds, and N - 1 for the examples. It is
+    a little too wide, since what seeds and examples do together counts in both parts.
 
     Args:
         variant: its name.
@@ -251,7 +256,6 @@ def over_seeds(
     number = mean_number(each, share)
     if number.value is None:
         raise UsageError(f"{variant} has no mean: {number.reason}")
-    se_examples = number.se or 0.0
     variances = [float((table @ share).var()) / len(table) if len(table) > 1 else math.nan for table in tables]
     counts = tuple(len(some) for some in both)
     facts: dict[str, Any] = {
@@ -261,13 +265,13 @@ def over_seeds(
         "paired": paired,
         "value": number.value,
     }
-    if any(math.isnan(v) for v in variances):
-        return SeedDifference(**facts, se_seeds=None, se_examples=se_examples, low=None, high=None)
-    se_seeds = math.sqrt(sum(variances))
+    se_seeds = None if any(math.isnan(v) for v in variances) else math.sqrt(sum(variances))
+    if se_seeds is None or number.se is None:
+        return SeedDifference(**facts, se_seeds=se_seeds, se_examples=number.se, low=None, high=None)
     freedom = _degrees_of_freedom(variances, [len(table) for table in tables])
-    half = math.hypot(float(stdtrit(freedom, 0.975)) * se_seeds, NORMAL_95 * se_examples)
+    half = math.hypot(float(stdtrit(freedom, 0.975)) * se_seeds, _quantile(share) * number.se)
     low, high = number.value - half, number.value + half
-    return SeedDifference(**facts, se_seeds=se_seeds, se_examples=se_examples, low=low, high=high)
+    return SeedDifference(**facts, se_seeds=se_seeds, se_examples=number.se, low=low, high=high)
 
 
 def _degrees_of_freedom(variances: Sequence[float], counts: Sequence[int]) -> float:

@@ -22,6 +22,7 @@ NUM = 10_000
 NEAR, WIDE = 3, 5  # neighbours of precision and recall, of density and coverage: the papers' own
 BLOCKS = 10  # of the kernel distance
 FEWEST = 2 * BLOCKS  # rows
+KNOWN = 0.05  # share of the held-out rows that may be training rows, unsaid
 COMPARED = 2000  # samples whose nearest training rows are looked for, however few rows are held out
 _DRAWN = 100  # samples at once
 _PAIRS = 1 << 22  # distances at once: 32 MiB
@@ -127,6 +128,7 @@ def sample_quality(
     seed: int = 0,
     show: Show = "draw",
     split: SplitName = "test",
+    held_out: Dataset | None = None,
     extractor: Extractor | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] | None = None,
@@ -145,6 +147,7 @@ def sample_quality(
         seed: decides the samples and the choice of rows.
         show: "draw" from p(x|z), which is what a sample of the model is, or its "mean", which is not, where x is real.
         split: which rows were held out.
+        held_out: other rows to compare with, in place of a split.
         extractor: features to compare by; None takes `features_for(data)`.
         cache: folder of trained classifiers; None means `features.cache_folder()`.
         say: is told what takes long.
@@ -160,7 +163,7 @@ def sample_quality(
             "means of 0/1 values are no samples: they are grey where the data are 0 and 1", fix='use show="draw"'
         )
     warnings = _warnings(own.train, show)
-    train, held = _whole(own.train), _whole(own.split(split))
+    train, held = _whole(own.train), _whole(own.split(split) if held_out is None else held_out.matching(spec))
     n = _number(num, train, held)
     extractor = extractor or features_for(replace(own, train=train), cache=cache, say=say)
     real, rest = (_some(rows, n, seed, place) for place, rows in enumerate((train, held)))
@@ -173,10 +176,15 @@ def sample_quality(
         )
     near = made[:COMPARED], train.values(), held.values()
     near = near if spec.kind == "image" else tuple(extractor(x) for x in near)
+    copies = memorisation(*near)
+    if copies.held_out_copies > KNOWN:
+        warnings.append(
+            f"{copies.held_out_copies:.0%} of the held-out rows are training rows, too: they are no measure of samples"
+        )
     return SampleQuality(
         samples=fidelity(features[0], features[1], seed=seed),
         held_out=fidelity(features[2], features[1], seed=seed),
-        memorisation=memorisation(*near),
+        memorisation=copies,
         n=n,
         extractor=extractor.name,
         about=extractor.about,

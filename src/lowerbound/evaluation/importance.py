@@ -5,7 +5,7 @@ but the model, the data, K and the seed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
@@ -64,7 +64,7 @@ class Sums:
     def add(self, log_px: Tensor, rate: Tensor, log_w: Tensor) -> None:
         """Add a pass of some samples: log p(x|z), the rate and log p(x, z) - log q(z|x) of each, `[K, N]` in nats."""
         log_w = log_w.double().cpu()
-        self.samples += len(log_w)
+        self.samples += 1  # a number that cannot be continued, should an interrupt come before the rest is added
         self.distortion -= log_px.double().cpu().sum(0)
         self.rate += rate.double().cpu().sum(0)
         middle = (len(log_w) + 1) // 2
@@ -73,6 +73,7 @@ class Sums:
                 half.copy_(torch.logaddexp(half, torch.logsumexp(part, 0)))
         self.squares.copy_(torch.logaddexp(self.squares, torch.logsumexp(2 * log_w, 0)))
         self.largest.copy_(torch.cat([self.largest, log_w]).topk(TAIL + 1, 0).values)
+        self.samples += len(log_w) - 1
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def score(
             sum_d log scale_d over the observed real columns; "model" leaves them as the model sees them.
         sums: sums of an earlier call with the same model, rows, seed and source and a smaller K, such as one that was
             interrupted: only the samples that are missing are drawn. They are changed in place.
-        after_block: called whenever the sums of 100 more rows are complete, to save them.
+        after_block: called whenever 100 more samples of up to 100 rows are in the sums, to save them.
         kernels: "eager", "compiled", or "auto": how samples are decoded (`Decoding`); it changes rounding only.
         first: number of the first row among all that are scored, if these are a part of them: a multiple of 100.
 
@@ -148,9 +149,9 @@ def score(
         for i, batch in enumerate(data.blocks(BLOCK_ROWS)):
             part = sums.rows(i * BLOCK_ROWS, i * BLOCK_ROWS + batch.x.shape[0])
             keys = (Stream.EVALUATION, seed, first // BLOCK_ROWS + i)
-            _add_chunks(model, decoding, batch, part, num_samples, keys, source)
-            if after_block is not None:
-                after_block()
+            for _ in _add_chunks(model, decoding, batch, part, num_samples, keys, source):
+                if after_block is not None:
+                    after_block()
     return _scores(sums, num_samples, log_volume(data, units))
 
 
@@ -162,13 +163,14 @@ def _add_chunks(
     num_samples: int,
     keys: tuple[int, ...],
     source: Source,
-) -> None:
+) -> Iterator[None]:
     for start in range(int(sums.samples[0]), num_samples, BLOCK_SAMPLES):
         samples = min(BLOCK_SAMPLES, num_samples - start)
         with seeded(*keys, start // BLOCK_SAMPLES):
             state, latents = model.visit(batch, samples, source)
             log_px = decoding.log_px(state, batch, samples)
         sums.add(log_px, total_rate(latents), log_weights(log_px, latents))
+        yield
 
 
 def _scores(sums: Sums, num_samples: int, volume: Tensor | float) -> Scores:

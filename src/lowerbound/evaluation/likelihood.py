@@ -138,7 +138,7 @@ def evaluate(
         seed: seed of the sampler.
         units: "data" or "model": whose units densities of standardised columns are in.
         sums: sums of an earlier call to go on from, and `after_block` to save them: see `score`.
-        after_block: called after each 100 rows.
+        after_block: called after each 100 samples of 100 rows.
 
     Raises:
         UsageError: if K < 1, or the tolerance is not positive.
@@ -264,6 +264,8 @@ def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Numb
         return Number(None, reason="the likelihood is a density of continuous values: bits/dim needs discrete data")
     mask = rows.mask_values()
     seen = rows.spec.dims if mask is None else float((share * mask.flatten(1).sum(1).cpu()).sum())
+    if not seen:
+        return Number(None, reason="no value is observed: there is no dimension to divide by")
     per_dim = 1 / (seen * math.log(2))
     se = None if nll.se is None else nll.se * per_dim
     return Number(nll.value * per_dim, se, kind=nll.kind, side=nll.side, n=nll.n, target=nll.target)

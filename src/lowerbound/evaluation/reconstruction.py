@@ -216,8 +216,8 @@ def column_errors(model: VAE, rows: Dataset) -> dict[str, Number]:
     share, found = shares(rows), {}
     for place, column in enumerate(spec.modelled):
         known = mask[:, place]
-        if not bool(known.any()):
-            found[column.name] = Number(None, reason="all cells are missing")
+        if not bool(share[known].any()):
+            found[column.name] = Number(None, reason="all cells are missing, or of weight 0")
             continue
         part = share[known] / share[known].sum()
         value, wanted = made[known, place], x[known, place]

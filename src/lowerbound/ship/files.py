@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core.errors import CorruptArtifact, OutOfResource, UsageError
+from ..core.finite import finite
 
 MANIFEST = "MANIFEST.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -145,6 +146,11 @@ def replaced(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_results(path: Path, value: Any) -> None:
+    """Write results as JSON, atomically; numbers that are not finite become null, since JSON knows none."""
+    write_json(path, finite(value))
 
 
 def read_json(path: Path) -> Any:

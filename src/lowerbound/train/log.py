@@ -4,7 +4,6 @@ An event is a dictionary with "event": start, resume, epoch, skipped, checkpoint
 """
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..core.finite import finite
 
 Event: TypeAlias = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ class MetricsFile:
     def event(self, event: Event) -> None:
         """Write one line."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(event)) + "\n")
+            file.write(json.dumps(finite(event)) + "\n")
 
     def say(self, line: str) -> None:
         """Talk is not a metric."""
@@ -137,11 +138,3 @@ def epoch_line(event: Event) -> str:
     skipped = ("event", "epoch", "step", "split", "seconds")
     terms = "  ".join(f"{k} {v:.2f}" for k, v in event.items() if k not in skipped and isinstance(v, float))
     return f"epoch {event['epoch']:3d} {event['split']:5s}  {terms}  ({event['seconds']:.1f} s of training)"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
