@@ -198,7 +198,15 @@ def test_the_exit_code_of_a_launch_says_whether_it_would_come_again(codes, whole
 
 @pytest.mark.parametrize(
     ("codes", "told"),
-    [([3, 3], [0]), ([3, 5], [0, 1]), ([-9, -9], [0, 1]), ([6, 3], [0, 1]), ([0, 3], [1])],
+    [
+        ([3, 3], [0]),
+        ([3, -15], [0]),
+        ([3, 5], [0, 1]),
+        ([-9, -9], [0, 1]),
+        ([6, 3], [0, 1]),
+        ([6, -15], [0, 1]),
+        ([0, 3], [1]),
+    ],
 )
 def test_the_same_error_of_all_processes_is_said_once(codes, told):
     failures = [ProcessFailure(rank, 1, code, "no file") for rank, code in enumerate(codes) if code]

@@ -99,9 +99,10 @@ def _judged(failures: Sequence[ProcessFailure]) -> int:
 def _unlike_the_first(failures: Sequence[ProcessFailure]) -> list[ProcessFailure]:
     """Return the failures without those that the first process had, too: what it says is shown as it comes."""
     code = next((failure.exitcode for failure in failures if failure.local_rank == 0), 0)
-    return [
-        failure for failure in failures if failure.local_rank == 0 or failure.exitcode < 0 or failure.exitcode != code
-    ]
+    told = {code} if code > 0 else set()
+    if told - {ProcessLost.exit_code}:
+        told.add(-signal.SIGTERM)  # the others are ended then, perhaps while they say the same
+    return [failure for failure in failures if failure.local_rank == 0 or failure.exitcode not in told]
 
 
 def _show(failure: ProcessFailure, logs: Path, say: Callable[[str], None]) -> None:
