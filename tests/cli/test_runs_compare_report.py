@@ -84,7 +84,7 @@ def test_runs_takes_the_best_epoch_by_the_monitor(lowerbound):
 def test_runs_shows_the_nll_of_the_test_rows(lowerbound):
     lowerbound("evaluate", "one", "--num-samples", "3")
     nll = json.loads(Path("runs/one/eval/test.json").read_text())["nll"]
-    assert f"{nll['value']:.2f} +- {nll['se']:.2f}" in lowerbound("runs")[1]
+    assert f"{nll['value']:.2f} +- {nll['se']:.2f} (K {nll['num_samples']})" in lowerbound("runs")[1]
     assert listed(lowerbound)["one"]["nll"] == nll
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,17 @@ def test_strangers_that_are_found_need_no_repair(data, models):
     same = outliers(models[0][0], data.test, data.test, num_samples=3, resamples=50)
     assert same["log_px"].ranking.auroc.value == 0.5
     assert same.verdict()[0].startswith("no score here tells")
+
+
+def test_rows_that_miss_cells_are_scored_by_the_cells_they_have_and_that_is_said(data, models):
+    model = models[0][0]
+    gaps = replace(data.test, mask=torch.ones(len(data.test), DIMS).index_fill(1, torch.tensor([2, 5]), 0.0))
+    found = outliers(model, data.test, gaps, num_samples=2, resamples=2)
+    assert found.target == "log p(x_observed)"
+    assert "some rows miss cells" in str(found)
+    whole = outliers(model, data.test, data.test, num_samples=2, resamples=2)
+    assert whole.target == "log p(x)"
+    assert "miss cells" not in str(whole)
 
 
 def test_a_report_reads_as_a_table_and_as_json(likelier):

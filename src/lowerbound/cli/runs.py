@@ -104,7 +104,9 @@ def _nll(nll: dict[str, Any] | None) -> str:
     value, se = number((nll or {}).get("value")), number((nll or {}).get("se"))
     if value is None:
         return "-"
-    return f"{value:.2f}" if se is None else f"{value:.2f} +- {se:.2f}"
+    samples = number((nll or {}).get("num_samples"))  # without it, bounds by other K would look like better models
+    spread, by = "" if se is None else f" +- {se:.2f}", "" if samples is None else f" (K {samples:,.0f})"
+    return f"{value:.2f}{spread}{by}"
 
 
 def _text(value: Any) -> str | None:
