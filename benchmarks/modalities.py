@@ -197,6 +197,7 @@ def section(found: dict[str, dict[str, Any]], nll: dict[str, np.ndarray], option
         "|---|---|---|---|---|---|---|",
     ]
     for row in (r for r in ROWS if r.name in found):
+        facts = found[row.name]
         said = [verdict(claim, row, found, nll) for claim in row.claims if claim.against in found]
         cells = [f"`{row.recipe}`{_given(row)}", *(_cell(facts[q]) for q in ("one", "both", "joint"))]
         cells += [_cell(facts["nll"], 2), f"{facts['train_seconds']:.0f}", "; ".join(said) or "the baseline"]

@@ -168,6 +168,7 @@ def section(
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in (r for r in ROWS if r.name in found):
+        facts = found[row.name]
         cells = ["nothing" if row.name == "plain" else row.name, _cell(facts["rate"], 3), _cell(facts["elbo"], 2)]
         cells += [_cell(facts["nll"], 2), _cell(facts["above"], 3), str(facts["active_units"])]
         cells += [f"{facts['train_seconds']:.0f}", verdict(row, found, nll)]

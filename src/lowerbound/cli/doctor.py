@@ -71,10 +71,9 @@ def commands_of(folder: Path, model: VAE, data: Data, run: str) -> Commands:
     by_elbo = objective == "ELBO" and options.get("beta", 1.0) == 1.0
     works = partial(is_applicable, model=model, spec=data.spec)
     plain = "sequence_vae" if data.spec.kind == "sequence" else "cvae" if model.conditional else "vae"
-    for name in (options["recipe"],) if by_elbo else (plain, options["recipe"]):
-        line = _training_command(name, folder, options, data, whole=by_elbo)
-        if works(line):
-            break
+    names = (options["recipe"],) if by_elbo else (plain, options["recipe"])
+    lines = [_training_command(name, folder, options, data, whole=by_elbo) for name in names]
+    line = next(filter(works, lines), lines[-1])
     return Commands(shlex.quote(run), line, by_elbo, works)
 
 
