@@ -9,7 +9,6 @@ binarised once by seed. A row that is there already is not trained again.
 
 import argparse
 import functools
-import json
 import math
 import time
 from collections.abc import Callable
@@ -197,22 +196,13 @@ def main(say: Callable[[str], None]) -> None:
     """Measure the rows that are missing, and write the section after each."""
     options = arguments()
     data = lb.load_data("mnist")
-    options.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Any]] = {}
     each: dict[str, np.ndarray] = {}
-    for row in ROWS:
-        path = options.folder / row.name.replace(", ", "-")
-        asked = {key: getattr(options, key) for key in ("minutes", "rows", "num_samples", "seed")}
-        done = page.kept(path, {**asked, "options": row.options})
-        if done is None and options.only and row.name not in options.only:
-            continue
-        if done is None:
-            done = measure(row, data, options)
-            np.save(path.with_suffix(".npy"), done[1])
-            path.with_suffix(".json").write_text(json.dumps(done[0], indent=1) + "\n")
-        found[row.name], each[row.name] = done
+    asked = ("minutes", "rows", "num_samples", "seed")
+    for row, facts, numbers in page.kept_rows(ROWS, options, asked, lambda row: measure(row, data, options)):
+        found[row.name], each[row.name] = facts, numbers
         page.put_section(options.out, TITLE, section(found, each, options))
-        say(f"{row.name}: NLL {done[0]['nll'][0]:.2f}; {verdict(row, found, each)}")
+        say(f"{row.name}: NLL {facts['nll'][0]:.2f}; {verdict(row, found, each)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ them, what it says. A row that is there already is not trained again.
 
 import argparse
 import functools
-import json
 import math
 import time
 from collections.abc import Callable
@@ -237,22 +236,11 @@ def main(say: Callable[[str], None]) -> None:
     grey = (images[held, 0] * 255).round().to(torch.uint8).numpy()
     data = pairs_of(grey, labels[held].numpy(), options.pairs, options.seed)
     read = functools.cache(lambda: classifier(images[: options.read], labels[: options.read], options.seed))
-    options.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Any]] = {}
     nll: dict[str, np.ndarray] = {}
-    for row in ROWS:
-        path = options.folder / row.name.replace(", ", "-")
-        asked = {**{key: getattr(options, key) for key in ASKED}, "options": row.options}
-        done = page.kept(path, asked)
-        if done is None and options.only and row.name not in options.only:
-            continue
-        if done is None:
-            done = measure(row, data, read(), options)
-            np.save(path.with_suffix(".npy"), done[1])
-            path.with_suffix(".json").write_text(json.dumps(done[0], indent=1) + "\n")
-        found[row.name], nll[row.name] = done
+    for row, facts, numbers in page.kept_rows(ROWS, options, ASKED, lambda row: measure(row, data, read(), options)):
+        found[row.name], nll[row.name] = facts, numbers
         page.put_section(options.out, TITLE, section(found, nll, options))
-        facts = found[row.name]
         shares = ", ".join(f"{CALLED[q]} {facts[q][0]:.3f}" for q in ("one", "both", "joint"))
         say(f"{row.name}: {shares}, NLL {facts['nll'][0]:.2f} ({facts['train_seconds']:.0f} s)")
 

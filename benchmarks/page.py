@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,41 @@ def kept(path: Path, asked: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarr
     if any(facts[name] != json.loads(json.dumps(value)) for name, value in asked.items()):
         return None
     return facts, np.load(path.with_suffix(".npy"), allow_pickle=False)
+
+
+def kept_rows(
+    rows: Iterable[Any],
+    options: Any,
+    asked: Sequence[str],
+    measure: Callable[[Any], tuple[dict[str, Any], np.ndarray]],
+    *,
+    name: str = "name",
+    blank: str = ", ",
+) -> Iterator[tuple[Any, dict[str, Any], np.ndarray]]:
+    """Yield each row with its facts and numbers: as they are kept, else measured and kept.
+
+    A row that was not measured with what is asked, and is none of `options.only`, is left out.
+
+    Args:
+        rows: with `options` and a name each.
+        options: `folder`, where rows are kept, `only`, names of rows to measure (empty: all), and what is asked.
+        asked: names of the options that, beside those of the row, a kept row must have been measured with.
+        measure: measures a row.
+        name: attribute of a row that is its name.
+        blank: what is "-" in the name of a row's files.
+    """
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        called = getattr(row, name)
+        path = options.folder / called.replace(blank, "-")
+        done = kept(path, {**{key: getattr(options, key) for key in asked}, "options": row.options})
+        if done is None and options.only and called not in options.only:
+            continue
+        if done is None:
+            done = measure(row)
+            np.save(path.with_suffix(".npy"), done[1])
+            path.with_suffix(".json").write_text(json.dumps(done[0], indent=1) + "\n")
+        yield row, *done
 
 
 def put_section(path: Path, title: str, text: str) -> None:

@@ -9,7 +9,6 @@ again, so the command can be stopped and taken up; the table is written anew aft
 
 import argparse
 import functools
-import json
 import math
 import platform
 import time
@@ -196,26 +195,22 @@ def main(say: Callable[[str], None]) -> None:
     """Measure the rows that are missing, and write the table after each."""
     options = arguments()
     data = lb.load_data("mnist")
-    options.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Any]] = {}
     scores: dict[str, np.ndarray] = {}
     verdicts: dict[str, list[str]] = {}
-    for row in ROWS:
-        path = options.folder / row.recipe
-        asked = {key: getattr(options, key) for key in ("epochs", "rows", "num_samples", "seed")}
-        done = page.kept(path, {**asked, "options": row.options})
-        if done is None and options.only and row.recipe not in options.only:
-            continue
-        if done is None:
-            done = measure(row, data, options)
-            np.save(path.with_suffix(".npy"), done[1].astype(np.float32))
-            path.with_suffix(".json").write_text(json.dumps(done[0], indent=1) + "\n")
-        found[row.recipe], scores[row.recipe] = done
+
+    def measured(row: Row) -> tuple[dict[str, Any], np.ndarray]:
+        facts, scored = measure(row, data, options)
+        return facts, scored.astype(np.float32)
+
+    asked = ("epochs", "rows", "num_samples", "seed")
+    for row, facts, numbers in page.kept_rows(ROWS, options, asked, measured, name="recipe"):
+        found[row.recipe], scores[row.recipe] = facts, numbers
         if "vae" in found:
-            compared = (done[0], done[1], found["vae"], scores["vae"])
+            compared = (facts, numbers, found["vae"], scores["vae"])
             verdicts[row.recipe] = [verdict(claim, *compared) for claim in row.claims]
         page.put_section(options.out, TITLE, table(found, verdicts, options))
-        say(f"{row.recipe}: NLL {done[0]['nll'][0]:.2f}; {'; '.join(verdicts.get(row.recipe, []))}")
+        say(f"{row.recipe}: NLL {facts['nll'][0]:.2f}; {'; '.join(verdicts.get(row.recipe, []))}")
 
 
 if __name__ == "__main__":

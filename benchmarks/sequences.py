@@ -11,7 +11,6 @@ there already is not trained again.
 
 import argparse
 import functools
-import json
 import math
 import time
 from collections.abc import Callable
@@ -189,20 +188,11 @@ def main(say: Callable[[str], None]) -> None:
     held = lb.to_sequences(data.test.values(), data.spec)
     truth = np.array([-grammar.log_prob(word) for word in held])
     told = float(np.mean([grammar.told(word) for word in held]))
-    options.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Any]] = {}
     nll: dict[str, np.ndarray] = {}
-    for row in ROWS:
-        path = options.folder / row.name.replace(" ", "-")
-        asked = {**{key: getattr(options, key) for key in ASKED}, "options": row.options}
-        done = page.kept(path, asked)
-        if done is None and options.only and row.name not in options.only:
-            continue
-        if done is None:
-            done = measure(row, data, truth, options)
-            np.save(path.with_suffix(".npy"), done[1])
-            path.with_suffix(".json").write_text(json.dumps(done[0], indent=1) + "\n")
-        found[row.name], nll[row.name] = done
+    measured = page.kept_rows(ROWS, options, ASKED, lambda row: measure(row, data, truth, options), blank=" ")
+    for row, facts, numbers in measured:
+        found[row.name], nll[row.name] = facts, numbers
         page.put_section(options.out, TITLE, section(found, nll, truth, told, options))
         say(f"{row.name}: NLL {_cell(found[row.name]['nll'], 2)}; {verdict(row, found, nll)}")
 

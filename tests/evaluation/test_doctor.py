@@ -8,9 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from lowerbound import fit, fit_prior, from_arrays, load_data, recipes
+from lowerbound import fit, fit_prior, from_arrays, load, load_data, recipes
+from lowerbound.cli.common import own_data
 from lowerbound.cli.doctor import command, commands_of
 from lowerbound.core.errors import DataError, UsageError
+from lowerbound.evaluation.code_usage import code_usage
 from lowerbound.evaluation.doctor import Commands, _findings, doctor
 from lowerbound.evaluation.number import Number
 from lowerbound.priors import MixtureOfNormals
@@ -266,3 +268,45 @@ def test_every_remedy_is_a_command_that_runs(runs, told):
         words = shlex.split(line.replace("RUN", "well"))[1:]
         code, _, err = told(*words, *(("--epochs", "1") if words[0] == "fit-prior" else ("--dry-run",)))
         assert code == 0, (line, err)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("poincare_vae", ["--latent-dim", "2", "--hidden", "8"]),
+        ("vq_vae", ["--channels", "4"]),
+        ("cvae", ["--latent-dim", "3", "--hidden", "8"]),
+        ("mvae", ["--latent-dim", "3", "--hidden", "8", "--with-label"]),
+        ("sequence_vae", ["--latent-dim", "3", "--width", "8"]),
+    ],
+)
+def test_no_remedy_is_refused_for_a_kind_of_model_with_everything_wrong(name, words, tmp_path, monkeypatch, told):
+    """Hyperbolic z, discrete codes, a condition, labels in x, sequences: what is printed is run, or planned."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("\n".join(f"{a}{b}" for a in "kmrs" for b in ("un", "tel", "ix")) * 2)
+    source = "lines:names.txt" if name == "sequence_vae" else "digits"
+    assert told("train", name, "--data", source, *words, "--epochs", "0", "--no-report", "--out", "runs/it")[0] == 0
+    model, folder = load("runs/it"), tmp_path / "runs" / "it"
+    commands = commands_of(folder, model, own_data(folder, model.spec), "it")
+    found = examined("vae")
+    causes = replace(
+        found, shuffled=Number(0.0), ratio_each=(1e-3,) * 6, match=replace(found.match, holes=0.9), rate=Number(2.0)
+    )
+    effects = replace(
+        found, calibration=replace(found.calibration, coverage=(0.1,) * 6), rate=Number(2.0),
+        gaps=replace(found.gaps, approximation=Number(1.0), amortisation=Number(9.0)),
+    )  # fmt: skip
+    if name == "vq_vae":
+        causes = replace(causes, codes=code_usage(model, load_data("digits").test.matching(model.spec)))
+        causes = replace(causes, codes=tuple(replace(usage, used=3, codes=10_000) for usage in causes.codes))
+    wrong = [one for ill in (causes, effects) for one in _findings(ill, model, commands) if one.severity == "wrong"]
+    assert {"collapse", "prior", "calibration", "gaps"} <= set(names(wrong))
+    assert all(finding.remedy for finding in wrong)
+    said = {finding.command for finding in wrong if finding.command}
+    assert said
+    for line in sorted(said):
+        kind, *rest = shlex.split(line)[1:]
+        code, _, err = told(kind, *rest, *(("--epochs", "1") if kind == "fit-prior" else ("--dry-run",)))
+        assert code == 0, (line, err)
+    fitted = any(line.startswith("lowerbound fit-prior") for line in said)
+    assert fitted == (name in ("mvae", "sequence_vae"))  # the others have no normal z, or no prior of its own

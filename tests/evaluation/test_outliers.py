@@ -341,3 +341,34 @@ def test_the_command_refuses_what_makes_no_sense(home, monkeypatch):
         command(["one", "--against", "nois"])
     with pytest.raises(ShapeError, match=r"ring has examples of shape \(2,\)"):
         command(["one", "--against", "ring"])
+
+
+def test_labels_that_are_a_part_of_x_are_hidden_in_both_groups(tmp_path, monkeypatch, capsys):
+    """The test rows against themselves: with the labels of one side alone seen, they would seem unlike."""
+    monkeypatch.chdir(tmp_path)
+    digits = lb.load_data("digits", with_label=True)
+    made = lb.recipes.mvae(digits.spec, latent_dim=2, hidden=(4,))
+    lb.fit(made, digits, epochs=1, out="runs/joint", progress=False, report=False)
+    np.savez("bare.npz", x=(lb.load_data("digits").test.values().numpy() * 16).round().astype(np.uint8))
+    for against in ("digits", "bare.npz"):
+        assert command(["joint", "--against", against, "--num-samples", "2", "--json"]) == 0
+        told = capsys.readouterr()
+        assert "the label is hidden in the rows of both" in told.err
+        scores = json.loads(told.out)["scores"]
+        if against == "digits":
+            assert scores["elbo"]["auroc"]["value"] == 0.5
+    gap = scores["elbo"]["mean"]["inside"]["value"] - scores["elbo"]["mean"]["outside"]["value"]
+    assert abs(gap) < 0.7  # the same images, 0/1 pixels drawn anew; the label alone would be log 10 = 2.3 nats
+    with pytest.raises(ShapeError, match="28, 28") as refused:
+        command(["joint", "--against", "mnist"])
+    assert "the image of digits-label" in str(refused.value)
+
+
+def test_data_that_are_joined_in_python_are_refused_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    both = lb.joined({"a": draws.normal(size=(30, 2)), "b": draws.normal(size=(30, 1))})
+    lb.fit(lb.recipes.mvae(both.spec, latent_dim=1, hidden=(3,)), both, epochs=0, out="runs/ab", progress=False)
+    with pytest.raises(DataError, match="joins a, b") as refused:
+        command(["ab", "--against", "x.npz"])
+    assert all(part in str(refused.value) for part in ("--against x.npz", "expected", "lowerbound.joined"))

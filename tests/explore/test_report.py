@@ -12,12 +12,14 @@ import pytest
 import lowerbound as lb
 from lowerbound.core.errors import UsageError
 from lowerbound.core.objective import Objective
+from lowerbound.core.phases import FitPrior
 from lowerbound.core.record import _REGISTRY
 from lowerbound.explore.html import page_path, picture
 from lowerbound.explore.pictures import Picture, Shown, pictures, samples
 from lowerbound.explore.report import epoch_lines, page, report, tug_points
 from lowerbound.explore.run_files import MONITORS, USUAL_MONITOR, read_run, size_on_disk
 from lowerbound.objectives import Subsets, WeighedELBO
+from lowerbound.priors import LearnedNormal
 
 EVIL = "<img src=x onerror=alert(1)>"
 VOID = {"meta", "img", "br", "link", "line", "path", "circle"}
@@ -133,6 +135,25 @@ def test_rows_of_a_table_have_its_columns_and_nothing_of_it_is_markup(tmp_path):
     cells = [line for line in html.splitlines() if "reconstructed count" in line]
     assert len(cells) == 1
     assert html.count("<tr><td>") >= 10 + min(10, len(data.test))
+
+
+def test_curves_of_a_run_whose_prior_was_fitted_since_say_that_they_are_of_another(tmp_path):
+    data = lb.load_data("ring")
+    plain = lb.recipes.vae(data.spec, hidden=(5,), latent_dim=1)
+    fitted = plain.replace(after=(FitPrior((LearnedNormal((1,)),), epochs=1),))
+    pages = {}
+    for name, made in (("plain", plain), ("fitted", fitted)):
+        lb.fit(made, data, epochs=1, out=tmp_path / name, progress=False, report=False)
+        pages[name] = page(read_run(tmp_path / name), NOTHING, beside=tmp_path)
+    said = "under the prior of training"
+    assert said not in pages["plain"]
+    parts = {part.split("</h2>")[0]: part for part in pages["fitted"].split("<h2>")}
+    assert "ends at epoch 1, before the model&#x27;s prior was fitted (LearnedNormal)" in parts["Training"]
+    assert parts["Training"].count(said) >= 2  # beside each of the two figures
+    assert said in parts["Numbers"]
+    status = json.loads((tmp_path / "fitted" / "status.json").read_text())
+    (tmp_path / "fitted" / "status.json").write_text(json.dumps({**status, "status": "stopped"}))
+    assert said not in page(read_run(tmp_path / "fitted"), NOTHING, beside=tmp_path)  # it has its first prior yet
 
 
 def test_points_are_a_table(tmp_path):

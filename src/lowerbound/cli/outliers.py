@@ -12,10 +12,11 @@ from ..core.noise import Stream, generator
 from ..core.spec import DataSpec
 from ..data import BUILTIN, Dataset, load_data, load_rows
 from ..data.dataset import SplitName
+from ..data.modalities import is_labelled, labelled, without_label
 from ..evaluation.likelihood import check_samples
 from ..evaluation.outliers import OutlierReport, outliers
 from ..ship.files import write_results
-from .common import Opened, RowsOptions, check_labels, open_rows, open_with_device, own_data
+from .common import Opened, RowsOptions, check_labels, open_model, open_with_device, own_data, rows_of
 from .mistakes import parse
 from .output import result, result_json, saved, say
 
@@ -51,10 +52,11 @@ def command(words: list[str]) -> int:
     check_samples(options.num_samples)
     if options.rows is not None and options.rows < 2:
         raise UsageError(f"{options.rows} rows cannot be ranked", expected="a whole number above 1")
-    opened = open_rows(options)
-    model = opened.model
+    folder, model, spec = open_model(options)
+    check_readable(spec, options.against)
+    opened = Opened(folder, model, spec, _judged(rows_of(folder, model, options)))
     background, *ensemble = _others(options, opened.folder)
-    inside, outside = (_some(rows, options) for rows in (opened.rows, against_rows(options, opened.spec, model)))
+    inside, outside = (_some(rows, options) for rows in (opened.rows, against_rows(options, spec, model)))
     check_labels(model, outside)
     reference = _reference(options, opened) if model.has_density else None
     say(f"{opened.folder.name}: {len(inside):,} rows of {inside.spec.name} against {len(outside):,} of "
@@ -72,6 +74,23 @@ def command(words: list[str]) -> int:
     return 0
 
 
+def check_readable(spec: DataSpec, against: str) -> None:
+    """Raise DataError if the model was built for data of several kinds, which no name or path gives together."""
+    if spec.modalities and not is_labelled(spec):
+        raise DataError(
+            f"{spec.name} joins {', '.join(m.name for m in spec.modalities)}: no name or path gives these together",
+            where=f"--against {against}",
+            expected="a model of one kind of data, or of such data and their label (--with-label)",
+            fix="in Python: outliers(model, data.test, lowerbound.joined({...}).split('all')), of "
+            "lowerbound.evaluation.outliers",
+        )
+
+
+def _judged(rows: Dataset) -> Dataset:
+    """Return rows as they are scored: without the label where that is a part of x, as other data have none of its."""
+    return without_label(rows) if is_labelled(rows.spec) else rows
+
+
 def against_rows(options: Outliers, spec: DataSpec, model: VAE) -> Dataset:
     """Return the rows of --against; other classes than the run's are no mistake where the model reads none.
 
@@ -79,6 +98,10 @@ def against_rows(options: Outliers, spec: DataSpec, model: VAE) -> Dataset:
         DataError: if they cannot be read, or do not fit the model, or there are none.
     """
     source, split = options.against, options.against_split
+    if is_labelled(spec):
+        say("the label is hidden in the rows of both: what is scored is the rest of x, as labels of other data have "
+            "no place among the model's classes")  # fmt: skip
+        return labelled(replace(against_rows(options, spec.modalities[0].spec, model), y=None), spec)
     like = spec if model.conditional else replace(spec, classes=())
     if source in BUILTIN:
         rows = load_data(source, seed=spec.data_seed).split(split or "test")
@@ -115,7 +138,7 @@ def _reference(options: Outliers, opened: Opened) -> Dataset | None:
     except DataError as error:
         say(f"warning: no typicality: {str(error).splitlines()[0]}")
         return None
-    rows = data.valid if len(data.valid) else data.train
+    rows = _judged(data.valid if len(data.valid) else data.train)
     say(f"typicality: H is the mean of -log p(x) over {rows.split} rows of {rows.spec.name}")
     return _some(rows, options)
 

@@ -11,6 +11,7 @@ import docstring_parser
 
 from ..core.errors import UsageError
 from ..core.recipe import Recipe, RecipeFunction, Training
+from ..core.spec import DataSpec
 from ..data import Data, load_data
 from ..recipes import find
 from ..recipes.modalities import OF_MODALITIES
@@ -121,7 +122,7 @@ def train(
     init = None if chosen["init_from"] is None else open_run(chosen["init_from"])[1]
     like = None if init is None else init.spec
     data = load_data(chosen["data"], like=like, seed=chosen["data_seed"], **_for(load_data, chosen, DATA))
-    recipe = with_parts(function(data.spec, **_for(function, chosen, ("spec",))), data.spec, parts)
+    recipe = made_recipe(Asked(name, function, chosen, dict(parts)), data.spec)
     if chosen["dry_run"]:
         return dry_run(recipe, data, chosen)
     out = chosen["out"] or free_name(RUNS, f"{name}-{data.spec.name}")
@@ -136,6 +137,15 @@ def train(
     with followed(chosen["track"], out) as listeners:
         run = fit(recipe, data, out=out, init=init, listeners=listeners, **_for(fit, chosen, FIT))
     return finish(run)
+
+
+def made_recipe(asked: Asked, spec: DataSpec) -> Recipe:
+    """Return the recipe with the parts that were asked for.
+
+    Raises:
+        Incompatible: if it cannot mean anything for these data.
+    """
+    return with_parts(asked.function(spec, **_for(asked.function, asked.options, ("spec",))), spec, asked.parts)
 
 
 def dry_run(recipe: Recipe, data: Data, chosen: dict[str, Any]) -> int:

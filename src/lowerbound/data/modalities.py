@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError, ShapeError, UsageError
 from ..core.spec import Binarize, DataSpec, Modality
 from .arrays import as_array, check_choices, from_arrays, labels_of
 from .dataset import Data, Dataset
@@ -112,16 +112,37 @@ def with_label(data: Data) -> Data:
     return replace(data, **parts, notes=(*data.notes, said))
 
 
+def is_labelled(spec: DataSpec) -> bool:
+    """Tell whether data are such as `with_label` makes: one kind of data, and their label."""
+    return [m.name for m in spec.modalities][1:] == ["label"]
+
+
+def without_label(rows: Dataset) -> Dataset:
+    """Return rows of `with_label` data with the label hidden in all of them: log p is then that of the rest."""
+    cells = rows.spec.modalities[0].spec.dims
+    known = rows.mask_values()
+    mask = torch.ones_like(rows.x[:], dtype=torch.bool) if known is None else known.clone()
+    mask[:, cells:] = False
+    return replace(rows, x=torch.where(mask, rows.x[:], torch.zeros((), dtype=rows.x.dtype)), mask=mask)
+
+
 def labelled(rows: Dataset, spec: DataSpec) -> Dataset:
     """Return rows of the first modality of `with_label` data as such data; without labels they are missing.
 
     Raises:
         DataError: if the model's data are no such data.
+        ShapeError: if the rows have another shape than the first modality.
     """
-    if [m.name for m in spec.modalities][1:] != ["label"]:
+    if not is_labelled(spec):
         raise DataError(
             f"{rows.spec.name} holds one kind of data, the model was built for the modalities of {spec.name}",
             fix="give them together: lowerbound.joined",
+        )
+    first = spec.modalities[0]
+    if tuple(rows.spec.shape) != tuple(first.spec.shape):
+        raise ShapeError(
+            f"{rows.spec.name} has examples of shape {tuple(rows.spec.shape)}",
+            expected=f"{tuple(first.spec.shape)}, as the {first.name} of {spec.name}, which the model was built for",
         )
     made = _labelled(rows, spec.modalities[0].name, spec.modalities[1].spec.classes)
     each = zip(made.spec.modalities, spec.modalities, strict=True)

@@ -33,6 +33,7 @@ LOST = 0.25  # of the rate: a quarter of what is paid for z is lost again
 LEAST_LOST = 1.0  # nats below which a gap is no fault, whatever its share
 HOLE_CODES = 10_000  # training codes that holes are measured by, at most
 DEAD = 0.5  # share of a book's codes that held-out rows use at least, if they have ten codes for each of its
+RICHER = (" --posterior iaf", " --posterior full_normal")  # a flow cannot score what it did not draw
 LISTED = 40  # dimensions that the text shows, at most
 _SUBSET = 8  # key of a use of noise
 
@@ -59,6 +60,11 @@ class Finding:
     command: str | None = None
 
 
+def _always(command: str) -> bool:
+    """Take every command for one that works."""
+    return True
+
+
 @dataclass(frozen=True)
 class Commands:
     """What the commands of remedies are made of.
@@ -67,11 +73,17 @@ class Commands:
         run: the run.
         train: the command that trains such a model by the ELBO.
         by_elbo: True if the model was trained so.
+        works: tells of a command whether it would be refused for this model or these data; default: none would be.
     """
 
     run: str
     train: str
     by_elbo: bool = False
+    works: Callable[[str], bool] = _always
+
+    def first(self, *endings: str) -> str | None:
+        """Return the first command that works, of those that train with `endings`; None if all are refused."""
+        return next((line for line in (f"{self.train}{more}" for more in endings) if self.works(line)), None)
 
 
 @dataclass(frozen=True)
@@ -297,14 +309,13 @@ def _collapse(found: Diagnosis, model: VAE, commands: Commands) -> Finding | Non
             return _unused(found, unused, numbers, commands)
         active = "" if found.active is None else f"; {found.active} of {len(found.spread_each)} dimensions are active"
         return Finding("collapse", "fine", f"z is used: {numbers}{active}")
-    per = "" if top_of(model).posterior_family.factorised else " --objective.per group"
-    return Finding(
-        "collapse",
-        "wrong",
-        f"the posterior has collapsed, the decoder ignores z: {numbers}",
-        "let each dimension use some nats for nothing, and weigh the rate by 1 beyond",
-        f"{commands.train} --objective free_bits{per}",
-    )
+    free, per = " --objective free_bits", " --objective.per group"
+    endings = (free, f"{free}{per}") if top_of(model).posterior_family.factorised else (f"{free}{per}",)
+    command, said = commands.first(*endings), f"the posterior has collapsed, the decoder ignores z: {numbers}"
+    remedy = "let each dimension use some nats for nothing, and weigh the rate by 1 beyond"
+    if command is None:  # codes have a rate that no objective lowers
+        remedy = "train longer, or take a decoder that can do less on its own"
+    return Finding("collapse", "wrong", said, remedy, command)
 
 
 def _books(found: Diagnosis, commands: Commands) -> Finding | None:
@@ -321,7 +332,7 @@ def _books(found: Diagnosis, commands: Commands) -> Finding | None:
         "wrong",
         f"most codes of a book are dead: {said}",
         "take fewer codes, or levels in place of a book (recipe fsq_vae)",
-        f"{commands.train} --classes {worst.used}",
+        commands.first(f" --classes {worst.used}"),
     )
 
 
@@ -336,7 +347,7 @@ def _unused(found: Diagnosis, unused: list[str], numbers: str, commands: Command
         "wrong",
         f"{which} carr{'y' if len(unused) > 1 else 'ies'} less than {COLLAPSED} nats: {numbers}",
         "let each level use some nats for nothing, or take fewer levels",
-        f"{commands.train} --objective free_bits --objective.per group --objective.floor 0.5",
+        commands.first(" --objective free_bits --objective.per group --objective.floor 0.5"),
     )
 
 
@@ -359,7 +370,7 @@ def _autoencoder(found: Diagnosis, model: VAE, commands: Commands) -> Finding | 
         "wrong",
         f"an autoencoder in disguise: {size}; each q(z|x) is all but a point, and what lies between was never decoded",
         remedy,
-        f"{commands.train}{more}",
+        commands.first(more),
     )
 
 
@@ -375,14 +386,20 @@ def _prior(found: Diagnosis, model: VAE, commands: Commands) -> Finding | None:
     )
     if m.holes <= HOLES and m.classifier.accuracy <= TOLD:
         return Finding("prior", "fine", f"the prior is about where the codes are: {numbers}")
-    real = top_of(model).posterior_family.support == "real"
-    return Finding(
-        "prior",
-        "wrong",
-        f"the prior is not where the codes are, so samples come from what the decoder never saw: {numbers}",
-        "fit another prior to the codes; encoder and decoder stay as they are" if real else "learn the prior, too",
-        f"lowerbound fit-prior {commands.run} --prior mixture" if real else f"{commands.train} --prior vamp",
-    )
+    said = f"the prior is not where the codes are, so samples come from what the decoder never saw: {numbers}"
+    if _is_flat(top_of(model)):
+        fit = f"lowerbound fit-prior {commands.run} --prior mixture"
+        if commands.works(fit):
+            how = "fit another prior to the codes; encoder and decoder stay as they are"
+            return Finding("prior", "wrong", said, how, fit)
+    learned = commands.first(" --prior vamp")
+    how = "learn the prior, too" if learned else "give the rate more weight, which moves the codes to the prior"
+    return Finding("prior", "wrong", said, how, learned or commands.first(" --objective elbo --objective.beta 4"))
+
+
+def _is_flat(group: Any) -> bool:
+    """Tell whether z is a vector without a curvature of its own, for which a mixture of normals can be a prior."""
+    return group.posterior_family.support == "real" and not group.posterior_family.space
 
 
 def _calibration(found: Diagnosis, commands: Commands) -> Finding | None:
@@ -400,7 +417,7 @@ def _calibration(found: Diagnosis, commands: Commands) -> Finding | None:
         "wrong",
         f"q is too {'narrow' if mean < NARROW else 'wide'}: {numbers}",
         "take a richer family of q",
-        f"{commands.train} --posterior iaf",
+        commands.first(*RICHER),
     )
 
 
@@ -414,14 +431,14 @@ def _gaps(found: Diagnosis, commands: Commands) -> Finding | None:
     )
     if max(g.approximation.value, g.amortisation.value) <= max(LOST * rate, LEAST_LOST):
         return Finding("gaps", "fine", f"the ELBO loses little: {numbers}")
-    more, remedy = " --posterior iaf", "take a richer family of q"
-    train = commands.train
-    if g.amortisation.value > g.approximation.value:
-        remedy = "take a larger encoder, or more rows to learn from"
-        larger = {" conv_vae ": " --channels 64 128", " sequence_vae ": " --width 256"}
-        more = next((words for name, words in larger.items() if name in train), " --hidden 1024 512")
-        train = re.sub(r" --(channels|hidden|width)( \d+)+", "", train)
-    return Finding("gaps", "wrong", f"the ELBO loses much: {numbers}", remedy, f"{train}{more}")
+    said = f"the ELBO loses much: {numbers}"
+    if g.amortisation.value <= g.approximation.value:
+        return Finding("gaps", "wrong", said, "take a richer family of q", commands.first(*RICHER))
+    larger = {" conv_vae ": " --channels 64 128", " sequence_vae ": " --width 256"}
+    likely = next((words for name, words in larger.items() if name in commands.train), " --hidden 1024 512")
+    bare = replace(commands, train=re.sub(r" --(channels|hidden|width)( \d+)+", "", commands.train))
+    command = bare.first(likely, *larger.values())
+    return Finding("gaps", "wrong", said, "take a larger encoder, or more rows to learn from", command)
 
 
 def _with_se(number: Number) -> str:

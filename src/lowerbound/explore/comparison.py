@@ -9,7 +9,7 @@ from ..core.errors import LowerboundError
 from ..evaluation import rate_per_dimension
 from . import figures, html
 from .pictures import Picture, Shown, first_line, reconstructed, samples
-from .report import command, epoch_lines, of_units, picture_html, tug_points
+from .report import command, earlier_prior, epoch_lines, of_units, picture_html, tug_points
 from .run_files import RunFiles, inside, number
 
 COLUMNS = 10
@@ -77,7 +77,8 @@ def _kind(sides: Sequence[Side], name: str) -> str:
 
 
 def _training(sides: Sequence[Side]) -> str:
-    drawn = []
+    notes = {side.name: note for side in sides if (note := earlier_prior(side.files))}
+    drawn = [f"<p>{html.text(f'{name}: {note}')}</p>" for name, note in notes.items()]
     units = next((said for side in sides if (said := of_units(side.files))), "")
     lines = {side.name: line for side in sides if (line := _judged(side.files))}
     if lines:

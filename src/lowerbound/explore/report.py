@@ -140,7 +140,8 @@ def _status(run: RunFiles, warning: str) -> str:
     if run.best is not None:
         value, epoch, split = run.best
         kept = "best" if split == "valid" else "last"
-        facts.append(f"{kept} {run.monitor[0]} {value:.3f} nats ({split}, epoch {epoch})")
+        under = ", under the prior of training" if run.fitted_priors and _reads_prior(run, run.monitor[0]) else ""
+        facts.append(f"{kept} {run.monitor[0]} {value:.3f} nats ({split}, epoch {epoch}{under})")
     lines = [html.text("; ".join(facts)) + "."]
     if error := run.status.get("error"):
         lines.append(f'<span class="bad">{html.text(error)}</span>')
@@ -229,7 +230,8 @@ def _of_training(run: RunFiles) -> str:
         for name, value in ((name, number(value)) for name, value in event.items() if name not in skipped)
         if value is not None
     ]
-    head = f"<h3>{html.text(split)}, epoch {epoch}, as training logged it{of_units(run)}</h3>"
+    under = ", under the prior of training" if earlier_prior(run) else ""
+    head = f"<h3>{html.text(split)}, epoch {epoch}, as training logged it{under}{of_units(run)}</h3>"
     return head + html.table(("", "value", "unit", "kind"), rows, numbers=(1,))
 
 
@@ -269,12 +271,33 @@ def of_units(run: RunFiles) -> str:
     return " (in the model's standardised units)" if any(scale not in (None, 1.0) for scale in scales) else ""
 
 
+def earlier_prior(run: RunFiles) -> str:
+    """Say that what training logged is of the prior it had, where another was fitted since; "" where none was.
+
+    A log without an ELBO or a rate has nothing of a prior.
+    """
+    if not run.fitted_priors or not any(_values(run, split, "rate") for split in run.epochs):
+        return ""
+    kinds = list(dict.fromkeys(run.fitted_priors))
+    fitted = kinds[0] if len(kinds) == 1 else f"one of {', '.join(kinds)}"
+    return (
+        f"What training logged ends at epoch {run.epochs_done}, before the model's prior was fitted ({fitted}): its "
+        "rate and its ELBO are of the prior that the model was trained with. Encoder and decoder, and with them the "
+        "distortion, are still those of training."
+    )
+
+
+def _reads_prior(run: RunFiles, term: str) -> bool:
+    """Tell whether a term of the log may depend on the prior: all but the distortion, where there is a rate."""
+    return term != "distortion" and any(_values(run, split, "rate") for split in run.epochs)
+
+
 def _training(run: RunFiles) -> str:
     if not run.epochs:
         return html.words("There is no whole epoch yet.")
-    units = of_units(run)
+    units, earlier = of_units(run), earlier_prior(run)
     monitor, maximize = run.monitor
-    drawn = []
+    drawn = [f"<p>{html.text(earlier)}</p>"] if earlier else []
     for term, sign in {"elbo": -1, monitor: -1 if maximize else 1}.items():
         lines = epoch_lines(run, term, sign)
         if lines:
@@ -282,13 +305,17 @@ def _training(run: RunFiles) -> str:
             judged = run.best is not None and run.best[2] == "valid"
             which = "best validation" if judged else "last"
             kept = "" if term != monitor else f" The weights kept are those of its {which} epoch."
-            figure = figures.curves(lines, x="epoch", y=f"{name} (nats)", markers=True)
-            text = f"{name}, nats for each example{units}: {_ends(lines)}.{kept}"
+            under = ", under the prior of training" if earlier and _reads_prior(run, term) else ""
+            title = f"{name}{under}" if under else ""
+            figure = figures.curves(lines, x="epoch", y=f"{name} (nats)", title=title, markers=True)
+            text = f"{name}{under}, nats for each example{units}: {_ends(lines)}.{kept}"
             drawn.append(html.picture(figures.png_of(figure), text))
     tug = tug_points(run)
     if tug:
-        text = f"Distortion against rate after each epoch{units}: what the one saves the other pays."
-        drawn.append(html.picture(figures.png_of(figures.tug_of_war({run.name: tug})), text))
+        under = " under the prior of training" if earlier else ""
+        title = f"rate{under} against distortion, epoch by epoch" if under else ""
+        text = f"Distortion against rate{under} after each epoch{units}: what the one saves the other pays."
+        drawn.append(html.picture(figures.png_of(figures.tug_of_war({run.name: tug}, title=title)), text))
     return "\n".join(drawn) or html.words("No epoch has a number that can be drawn.")
 
 

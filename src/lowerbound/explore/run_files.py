@@ -129,6 +129,15 @@ class RunFiles:
         return known[epoch], epoch, split
 
     @property
+    def fitted_priors(self) -> list[str]:
+        """The kinds of prior one of which took the place of the prior of training, once that was over; mostly none."""
+        phases = self.recipe.get("after")
+        if self.state != "done" or not isinstance(phases, list):
+            return []
+        priors = [inside(phase, "args").get("priors") for phase in phases[-1:]]
+        return [str(inside({"": p}, "").get("part", "?")) for held in priors if isinstance(held, list) for p in held]
+
+    @property
     def state(self) -> str:
         """What status.json says; "killed" if it says "running" and the process is gone, "?" if it says nothing.
 

@@ -17,6 +17,7 @@ from ..core.phases import FitPrior
 from ..core.recipe import Training
 from ..core.record import describe, rebuild
 from ..core.rules import check_rules
+from ..core.spec import DataSpec
 from ..core.types import Batch, Lent
 from ..data.dataset import Data, Dataset
 from ..groups.flat import GroupWithPrior
@@ -89,8 +90,7 @@ def fit_prior(
     with current, kept_generators():
         for i, (name, candidate) in enumerate(zip(_names(priors), priors, strict=True)):
             with seeded(Stream.WEIGHTS, seed, i):
-                made = with_prior(model, rebuild(describe(candidate)), group)
-            check_rules(made, _Nothing(), spec)
+                made = _checked(model, rebuild(describe(candidate)), group, spec)
             score = _Fit(made, rows, judges, plan, seed, own=own).run()
             if math.isfinite(score):
                 tell(f"{name}: mean log p(z) of {'training' if own else 'validation'} codes {score:.3f} nats")
@@ -152,6 +152,24 @@ def with_prior(model: VAE, prior: nn.Module, group: int = 0) -> VAE:
     made: Any = type(old)
     groups[group] = made(**arguments | {"prior_part": prior.to(model.device)})
     return VAE(twin.encoder, groups, twin.decoder, twin.spec)
+
+
+def check_priors(model: VAE, priors: Sequence[nn.Module], spec: DataSpec, group: int = 0) -> None:
+    """Raise the error by which `fit_prior` would refuse priors, without fitting them.
+
+    Raises:
+        UsageError: if there is no such group.
+        Incompatible: if a prior cannot be the model's, or the model's group takes none.
+    """
+    for prior in priors:
+        _checked(model, prior, group, spec)
+
+
+def _checked(model: VAE, prior: nn.Module, group: int, spec: DataSpec) -> VAE:
+    """Return a copy of the model with the prior, which no rule forbids."""
+    made = with_prior(model, prior, group)
+    check_rules(made, _Nothing(), spec)
+    return made
 
 
 def _names(priors: Sequence[nn.Module]) -> list[str]:
