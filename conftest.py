@@ -5,9 +5,9 @@ import subprocess
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' tensors are small: more threads only wait for each other
 
-from jaxtyping import install_import_hook
+import annotations
 
-install_import_hook("lowerbound", "beartype.beartype")
+annotations.install()
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
