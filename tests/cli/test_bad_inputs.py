@@ -611,7 +611,7 @@ CASES = [
     ),
     refused(79, "no such run", "evaluate nosuch", "'nosuch'", "digits", needs=("digits",)),
     refused(
-        *(1, "split without rows", "evaluate table --split valid", "0 valid examples", "--split train"),
+        *(1, "split without rows", "evaluate table --split valid", "0 valid examples", "--split test or train"),
         needs=("table",),
     ),
     refused(58, "no such class", "sample cvae --label 11", "'11'", "0, 1, 2", needs=("cvae",)),
