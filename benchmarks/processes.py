@@ -22,11 +22,12 @@ TRAININGS = {
     "`vae`, batch 1024": ("vae", "--batch-size", "1024"),
     "`conv_vae`, batch 128": ("conv_vae", "--batch-size", "128"),
 }
+# a number of threads in the environment is that of each process
 HOW: dict[str, tuple[int, tuple[str, ...]]] = {
     "one process, 1 thread": (1, ()),
     "one process, 2 threads": (2, ()),
-    "two processes of 1 thread": (2, ("--devices", "2")),
-    "two processes of 1 thread, `--shard`": (2, ("--devices", "2", "--shard")),
+    "two processes of 1 thread": (1, ("--devices", "2")),
+    "two processes of 1 thread, `--shard`": (1, ("--devices", "2", "--shard")),
 }
 
 
