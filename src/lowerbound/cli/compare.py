@@ -46,10 +46,10 @@ class Compare(ReadingOptions):
     """Two or more runs side by side: how they differ, their numbers on the same rows, and paired differences.
 
     Saved evaluations are used where they fit, and made where they do not, and saved unless one by more samples is
-    there. Runs whose numbers are about
-    different things are refused. A difference is the mean over the examples of log p(x) under a run less that under the
-    first run, in nats: above 0 the run is better. Its 95% interval is by Student's distribution. Runs that
-    differ in their seed alone are also taken together: means and differences with intervals over seeds and examples.
+    there. Runs whose numbers are about different things are refused. A difference is the mean over the examples of
+    log p(x) under a run less that under the first run, in nats: above 0 the run is better. Its 95% interval is by
+    Student's distribution. Runs that differ in their seed alone are also taken together: means and differences with
+    intervals over seeds and examples.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
