@@ -3,7 +3,9 @@
 torchrun --standalone --nproc-per-node=2 joined.py FOLDER
 """
 
+import atexit
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -187,9 +189,16 @@ def trained(folder):
     return {"same": all(one == mine for one in every(mine)), "wrote": every(run.folder is not None)}
 
 
+def connected(folder):
+    """Write whether this process is still connected to the other when the interpreter begins to be taken down."""
+    connection = "open" if torch.distributed.is_initialized() else "closed"
+    (folder / f"at-the-end-{os.environ['RANK']}.txt").write_text(connection)
+
+
 def main():
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
+    atexit.register(connected, folder)
     processes = join(None, "cpu", 60.0)
     found = {
         "processes": processes.size,

@@ -55,6 +55,10 @@ def test_gradients_of_two_processes_are_those_of_one(found):
     assert {name: apart for name, apart in found["gradients"]["apart"].items() if apart > 1e-6} == {}
 
 
+def test_both_close_the_connection_before_the_interpreter_is_taken_down(folder, found):
+    assert [(folder / f"at-the-end-{rank}.txt").read_text() for rank in range(2)] == ["closed", "closed"]
+
+
 def test_an_average_that_forgets_the_number_of_rows_would_be_seen(found):
     assert found["gradients"]["unweighted"] > 1e-3
 

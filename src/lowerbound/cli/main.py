@@ -3,7 +3,6 @@
 Nothing here imports torch, so that `lowerbound --help` answers at once.
 """
 
-import atexit
 import errno
 import importlib
 import io
@@ -13,7 +12,6 @@ import tempfile
 import traceback
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
 from .._version import __version__
 from ..core.errors import LowerboundError, memory_is_full
@@ -90,20 +88,6 @@ def main(arguments: list[str] | None = None) -> None:
         code = _memory_error(error, words)
     except Exception:
         code = _report_bug(words)
-    _leave(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """End this process with an exit code.
-
-    One of several that train together was seen to be aborted after its work, while the interpreter was taken down and
-    the threads that had connected it to the others still ran; so it ends before that.
-    """
-    if "torch" in sys.modules and sys.modules["torch"].distributed.is_torchelastic_launched():
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
     sys.exit(code)
 
 

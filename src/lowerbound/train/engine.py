@@ -4,6 +4,7 @@ Fabric finds out who this process is among those that torchrun started, connects
 are not wrapped: with wrappers, players that overlap or rest in a step diverge or fail.
 """
 
+import atexit
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Joined(Processes):
         )
         with self.answering():
             self.fabric.launch()
+        atexit.register(_leave)
         self.device = self.fabric.device
 
     @contextmanager
@@ -101,3 +103,12 @@ class Joined(Processes):
     def from_first(self, made: Callable[[], T]) -> T:
         with self.answering():
             return self.fabric.broadcast(made() if self.first else None, 0)  # pyright: ignore[reportReturnType]
+
+
+def _leave() -> None:
+    """End the connection while the interpreter still stands.
+
+    A thread of Gloo that lets go of a tensor while the interpreter is taken down aborts the process after its work.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
