@@ -5,6 +5,7 @@ the VAE, IWAE-5 and IWAE-50 after 3280 epochs of batches of 20). Rows of four ki
 
     vae, iwae-5                         what half an hour, or three quarters, on two cores give
     iwae-5-bf16                         the same three quarters, in bfloat16 and compiled
+    iwae-5-250                          the same three quarters without bfloat16: batches of 250, compiled
     vae-N, iwae-5-N                     the same for N epochs: the curve that says where it is heading
     updates-1, updates-5, updates-50    the same number of updates each, for paired differences
     full-1, full-5, full-50             3280 epochs: hours, for a GPU (--device cuda)
@@ -64,6 +65,7 @@ ROWS = {
     "vae": Row(1, 350, goal=87.76),
     "iwae-5": Row(5, 270, goal=86.54),
     "iwae-5-bf16": Row(5, 640, lr=2e-3, goal=86.54, precision="bf16", kernels="compiled"),
+    "iwae-5-250": Row(5, 440, 250, 4e-3, goal=86.54, kernels="compiled"),
     "vae-6": Row(1, 6, images=2000),
     "vae-24": Row(1, 24, images=2000),
     "vae-90": Row(1, 90, images=2000),

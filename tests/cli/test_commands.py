@@ -45,6 +45,16 @@ def test_a_run_folder_tells_everything(lowerbound):
     assert "step 0: distortion" in (run / "log.txt").read_text()
 
 
+@pytest.mark.parametrize(("without", "split"), [("test", "valid"), ("both", "train")])
+def test_the_command_that_comes_next_has_rows_to_evaluate(lowerbound, without, split):
+    words = ["--test-fraction", "0", *(["--valid-fraction", "0"] if without == "both" else [])]
+    code, _, err = lowerbound("train", "vae", "--data", "digits", "--epochs", "1", "--out", "runs/fewer", *words)
+    assert code == 0
+    following = err.strip().splitlines()[-1].split()
+    assert following == ["next:", "lowerbound", "evaluate", "fewer", "--split", split]
+    assert lowerbound(*following[2:], "--num-samples", "2")[0] == 0
+
+
 def test_evaluate_prints_json_and_saves_it(lowerbound):
     code, out, err = lowerbound("evaluate", "vae-digits", "--num-samples", "7", "--json")
     numbers = json.loads(out)

@@ -68,7 +68,11 @@ def test_a_prior_is_fitted_into_a_run_of_its_own_that_every_command_reads(lowerb
     assert Path("runs/one-prior/command.txt").read_text().count("\n") == 2
     assert scored in Path("runs/one-prior/log.txt").read_text()
     for command, *more in READING:
-        assert lowerbound(command, "one-prior", *more)[0] == 0, command
+        code, out, _ = lowerbound(command, "one-prior", *more)
+        assert code == 0, command
+        if command == "compare":
+            rows = [line.split() for line in out.splitlines()]
+            assert ["fitted", "prior", "mixture", "-"] in rows
     assert Path("runs/one-prior-prior/model").is_dir()
     assert len(json.loads(Path("runs/one-prior-prior/recipe.json").read_text())["after"]) == 2
     code, _, err = lowerbound("resume", "one-prior", "--epochs", "6")

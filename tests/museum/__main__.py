@@ -19,9 +19,6 @@ minutes, and writes this page.
 "Reported" means a public report of the bug, "met by running" that the code of others was run; no project is named,
 since most of these reports are old and many of the bugs are repaired. A bug without such a word is easily made.
 
-Not here, for they cannot be made in this package: bugs of codebooks (dead codes, their moving averages), because it has
-none.
-
 | bug | what is wrong, and where it was met | the change | noticed by | seconds |
 | --- | --- | --- | --- | ---: |
 """

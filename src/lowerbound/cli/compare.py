@@ -218,9 +218,10 @@ def _fits(known: dict[str, Any], run: Compared, options: Compare) -> bool:
 
 
 def _options_of(files: RunFiles) -> dict[str, Any]:
-    """Return everything a run was asked for: the recipe's options, those of training, and the seed."""
+    """Return everything a run was asked for: the recipe's options, those of training, the seed, and a later prior."""
     training = inside(files.recipe, "training", "args")
-    return {**inside(files.recipe, "options"), **training, "seed": files.env.get("seed")}
+    fitted = {"fitted prior": " or ".join(dict.fromkeys(files.fitted_priors))} if files.fitted_priors else {}
+    return {**inside(files.recipe, "options"), **training, "seed": files.env.get("seed"), **fitted}
 
 
 def differing(runs: list[RunFiles]) -> dict[str, list[Any]]:

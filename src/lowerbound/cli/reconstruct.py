@@ -30,6 +30,8 @@ class Reconstruct(ShownOptions, RowsOptions):
     """How many, from the first on (default: 20 images on a sheet, else all rows)."""
     keep: int | None = None
     """Of a ladder, keep what so many of its top levels say of each example and draw the levels below anew."""
+    temperature: tuple[float, ...] = (1.0,)
+    """Of the levels that --keep draws anew, as in `lowerbound sample`: one, or one for each of them."""
 
 
 def command(words: list[str]) -> int:
@@ -37,23 +39,40 @@ def command(words: list[str]) -> int:
     options = parse(Reconstruct, words, "reconstruct")
     opened = open_rows(options)
     show = options.show or "mean"
-    source = _kept(opened.model, options.keep)
-    name = f"reconstructions-{show}" if options.keep is None else f"reconstructions-{show}-keep-{options.keep}"
+    source = _kept(opened.model, options)
+    name = "-".join([f"reconstructions-{show}", *_said(options)])
     path = target(options.out, opened.folder / "samples" / name, opened.spec)
     sheet = path.suffix.lower() == ".png"
     rows = opened.rows.take(_number(options.num, len(opened.rows), sheet=sheet))
     kept = None if options.keep is None else f"the means of the top {_levels(options.keep)}, and draws of those below"
+    if kept and _warm(options):
+        kept += f" at temperature {' '.join(_warm(options))}"
     reconstruct(opened.model, rows, path, opened.spec, show, options.seed, source, kept)
     return wrote(path, f"lowerbound evaluate {quote(options.run)}", as_json=options.json, num=len(rows), show=show)
 
 
-def _kept(model: VAE, keep: int | None) -> Source:
+def _warm(options: Reconstruct) -> list[str]:
+    """Return the temperatures as text; none if there is nothing but 1."""
+    return [] if set(options.temperature) == {1.0} else [f"{value:g}" for value in options.temperature]
+
+
+def _said(options: Reconstruct) -> list[str]:
+    """Return what is said in the name of the file of the levels that are drawn anew."""
+    if options.keep is None:
+        return []
+    return [f"keep-{options.keep}", *(["temperature", *_warm(options)] if _warm(options) else [])]
+
+
+def _kept(model: VAE, options: Reconstruct) -> Source:
     """Return where z comes from: the posterior's means, or those of the top levels and draws below.
 
     Raises:
-        UsageError: if the model has not so many levels.
+        UsageError: if the model has not so many levels, or a temperature means nothing.
     """
+    keep, warm = options.keep, options.temperature
     if keep is None:
+        if set(warm) != {1.0}:
+            raise UsageError("--temperature is of the levels that --keep draws anew", fix="say how many to --keep")
         return mode
     count = len(model.groups)
     if not 0 <= keep <= count:
@@ -61,7 +80,15 @@ def _kept(model: VAE, keep: int | None) -> Source:
             f"--keep cannot be {keep}: the model has {count} latent group{'s' * (count > 1)}",
             expected=f"0 to {count}",
         )
-    return upper(keep, mode, unscored(1.0))
+    below = warm * (count - keep) if len(warm) == 1 else warm
+    if len(below) != count - keep:
+        raise UsageError(
+            f"{len(warm)} temperatures were given for the {_levels(count - keep)} that --keep {keep} draws anew",
+            expected="one, or one for each of them, top to bottom",
+        )
+    each = (1.0,) * keep + below
+    model.check_temperature(each)
+    return upper(keep, mode, unscored(each))
 
 
 def _levels(count: int) -> str:

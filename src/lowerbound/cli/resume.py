@@ -66,7 +66,7 @@ def command(words: list[str]) -> int:
     names = ("epochs", "device", "process_timeout", "shard", "save_every", "report")
     with followed(options.track, folder) as listeners:
         run = resume(folder, data, listeners=listeners, **{name: getattr(options, name) for name in names})
-    return finish(run)
+    return finish(run, data)
 
 
 def _devices_before(folder: Path) -> int | None:

@@ -136,7 +136,7 @@ def train(
         return in_processes(["train", *words, *given], out, chosen)
     with followed(chosen["track"], out) as listeners:
         run = fit(recipe, data, out=out, init=init, listeners=listeners, **_for(fit, chosen, FIT))
-    return finish(run)
+    return finish(run, data)
 
 
 def made_recipe(asked: Asked, spec: DataSpec) -> Recipe:
@@ -187,7 +187,7 @@ def defaults_of(name: str) -> dict[str, Any]:
     return {"recipe": name, **{option: value for option, value in chosen.items() if option not in KINDS}}
 
 
-def finish(run: Run) -> int:
+def finish(run: Run, data: Data) -> int:
     """Print what came out, where it is and the next command; return the exit code.
 
     Of several processes, the first one does.
@@ -207,8 +207,9 @@ def finish(run: Run) -> int:
     if run.status == "stopped":
         say("stopped by a signal; the state of training was saved")
     if run.folder is not None:
-        inside = run.folder.parent == RUNS
-        saved(run.folder, f"lowerbound evaluate {quote(run.folder.name if inside else str(run.folder))}")
+        named = quote(run.folder.name if run.folder.parent == RUNS else str(run.folder))
+        held_out = "" if len(data.test) else " --split valid" if len(data.valid) else " --split train"
+        saved(run.folder, f"lowerbound evaluate {named}{held_out}")
     return run.exit_code
 
 

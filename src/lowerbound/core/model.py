@@ -370,7 +370,7 @@ class VAE(nn.Module):
             raise UsageError(f"cannot draw {num} samples", expected="a whole number of at least 1")
         if y is not None and y.shape[0] != num:
             raise ShapeError(f"{y.shape[0]} labels were given for {num} samples", expected="one for each")
-        self._check_temperature(temperature)
+        self.check_temperature(temperature)
         y = None if y is None else y.to(next(self.parameters()))
         with inference(self), seeded(*_shown_keys(seed)):
             state, _ = walk(self._groups(), None, y, self.infer, unscored(temperature), (1, num), scored=False)
@@ -391,7 +391,11 @@ class VAE(nn.Module):
             x, y, mask = self._here(x, y, mask)
             return _shown(self(Batch(x, y=y, mask=mask), 1, source).px, show)
 
-    def _check_temperature(self, temperature: float | Sequence[float]) -> None:
+    def check_temperature(self, temperature: float | Sequence[float]) -> None:
+        """Raise UsageError unless there is one for all groups or one for each, and each means something to its prior.
+
+        A number that is negative or not finite is refused by the source that draws.
+        """
         groups = self._groups()
         each = list(temperature) if isinstance(temperature, Sequence) else [temperature] * len(groups)
         if len(each) != len(groups):

@@ -140,8 +140,9 @@ class Learner:
         failure = self.guard.failed()
         if failure is not None:
             names, step = failure
+            verb = "were" if " and " in names else "was"
             raise TrainingFailed(
-                f"{names} was not finite at step {step}; training stopped before that step changed a weight",
+                f"{names} {verb} not finite at step {step}; training stopped before that step changed a weight",
                 where=f"epoch {epoch}",
                 fix="lower --lr, set --clip 1.0, or raise the floor of a learned variance",
             )
