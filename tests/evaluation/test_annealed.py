@@ -300,3 +300,15 @@ def test_drawn_sequences_have_ends_of_their_own():
     ours, theirs = (bidirectional(model, data.train, few, seed=2) for data in (short, long))
     assert ours == theirs
     assert ours.n == int((lengths < 6).sum()) < 60
+
+
+def test_bounds_of_simulated_data_are_in_the_units_they_name():
+    x = torch.randn(40, 2) * torch.tensor([10.0, 300.0])
+    table = lb.from_arrays(x, standardize=True, valid_fraction=0.0, test_fraction=0.0)
+    model, few = lb.recipes.linear_vae(table.spec, latent_dim=1).build(0)[0], Annealing(3, 2, 2)
+    own, inside = (bidirectional(model, table.train.take(9), few, units=units) for units in ("data", "model"))
+    scales = float(table.spec.log_scale.sum())
+    assert scales > 5
+    assert (inside.lower - own.lower, inside.upper - own.upper) == pytest.approx((scales, scales))
+    assert own.gap == pytest.approx(inside.gap)
+    assert bidirectional(model, table.train.take(9), few) == own

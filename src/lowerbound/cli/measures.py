@@ -125,7 +125,7 @@ def _annealed(asked: Asked) -> Written:
 def _gap(asked: Asked, rows: Dataset) -> tuple[str, dict[str, Any]]:
     """Return the gap of the bounds on rows that the model draws, or why there is none."""
     try:
-        gap = bidirectional(asked.model, rows, asked.annealing, seed=asked.seed)
+        gap = bidirectional(asked.model, rows, asked.annealing, seed=asked.seed, units=asked.units)
     except Incompatible as error:
         none = Number(None, reason=str(error).splitlines()[0])
         return number_line("gap", none), none.to_json()

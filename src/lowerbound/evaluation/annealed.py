@@ -180,7 +180,9 @@ def annealed(
     return Annealed(log_px - log_volume(data, units), variance, ess, sum(accepted) / len(accepted))
 
 
-def bidirectional(model: VAE, data: Dataset, settings: Annealing | None = None, *, seed: int = 0) -> Gap:
+def bidirectional(
+    model: VAE, data: Dataset, settings: Annealing | None = None, *, seed: int = 0, units: Units = "data"
+) -> Gap:
     r"""Return lower and upper bounds on log p(x) of data drawn from the model, which close in on it from both sides.
 
     The z that x was drawn from is an exact draw of p(z|x); chains from it back to the start have weights whose mean is
@@ -193,11 +195,12 @@ def bidirectional(model: VAE, data: Dataset, settings: Annealing | None = None, 
         data: rows that give the labels, masks and number of examples; their values are not looked at.
         settings: temperatures, chains and moves.
         seed: seed of the sampler.
+        units: whose units densities of standardised columns are in; the gap has none.
 
     Raises:
         NoDensity: if the model has none.
         Incompatible: if z cannot be moved by a gradient, log p is an estimate, or no drawn sequence has an end.
-        UsageError: if the model was trained on pairs: it draws no x to be seen.
+        UsageError: if there are no such units, or the model was trained on pairs: it draws no x to be seen.
     """
     settings = settings or Annealing()
     check_annealable(model, settings)
@@ -216,7 +219,8 @@ def bidirectional(model: VAE, data: Dataset, settings: Annealing | None = None, 
             with seeded(Stream.EVALUATION, seed, _BACKWARD, i):
                 log_w = _backward(path, z.expand(settings.chains, *z.shape[1:]), sizes)
                 above.append(math.log(settings.chains) - torch.logsumexp(log_w, 0).cpu())
-    lower, upper = torch.cat(below)[whole], torch.cat(above)[whole]
+    volume = log_volume(rows, units)
+    lower, upper = ((torch.cat(bounds) - volume)[whole] for bounds in (below, above))
     se = float((upper - lower).std()) / math.sqrt(len(lower)) if len(lower) > 1 else None
     return Gap(float(lower.mean()), float(upper.mean()), float((upper - lower).mean()), se, len(lower))
 
