@@ -34,7 +34,7 @@ class Progress:
         self.written = time.monotonic()
         known = _read(path, self.subject)
         fits = known is not None and len(known.samples) == len(rows)
-        usable = fits and int(known.samples.max()) <= num_samples
+        usable = known is not None and fits and int(known.samples.max()) <= num_samples
         self.keeps_more = fits and not usable
         self.sums = self._continued(known) if known is not None and usable else Sums.empty(len(rows))
 

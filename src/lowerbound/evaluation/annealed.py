@@ -205,7 +205,7 @@ def bidirectional(
     settings = settings or Annealing()
     check_annealable(model, settings)
     rows = simulated(model, data, seed=seed)
-    whole = is_whole(data, rows.x).cpu()
+    whole = is_whole(data, rows.values()).cpu()
     if not whole.any():
         raise Incompatible("no sequence that the model drew has an end: all may have been cut off at the last cell")
     sizes = step_sizes(model, simulated(model, data, seed=seed, again=1), settings, seed=seed)
