@@ -144,6 +144,39 @@ def test_an_interrupted_evaluation_keeps_what_it_has(lowerbound, monkeypatch):
     assert found == wanted
 
 
+def test_an_interrupted_evaluation_keeps_its_rows_whatever_K_is(lowerbound, monkeypatch):
+    """150 is no multiple of 100: the first 100 of the 179 rows are done when the second block is interrupted."""
+    words, calls, drawn = ("evaluate", "digits", "--num-samples", "150", "--json"), [], []
+    wanted = lowerbound(*words)[1]
+
+    def stop(progress):
+        calls.append(progress)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress_module.Progress, "after_block", stop)
+        assert lowerbound(*words)[0] == 130
+    monkeypatch.setattr(progress_module.Progress, "after_block", lambda progress: drawn.append(1))
+    assert lowerbound(*words)[1] == wanted
+    assert len(drawn) == 1  # the last 50 samples of the last 79 rows
+    other = lowerbound("evaluate", "digits", "--num-samples", "300")  # 150 are no whole chunks: they start anew
+    assert other[0] == 0, other[2]
+    assert len(drawn) == 1 + 2 * 3
+
+
+def test_a_smaller_K_leaves_the_sums_of_a_larger_one(lowerbound, monkeypatch):
+    monkeypatch.setattr(progress_module, "EVERY", -1.0)
+    _, wanted, _ = lowerbound("evaluate", "digits", "--num-samples", "300", "--json")
+    before = Path("runs/digits/eval/test-sums.safetensors").read_bytes()
+    code, out, _ = lowerbound("evaluate", "digits", "--num-samples", "100", "--json")
+    assert (code, json.loads(out)["nll"]["num_samples"]) == (0, 100)
+    assert Path("runs/digits/eval/test-sums.safetensors").read_bytes() == before
+    _, found, err = lowerbound("evaluate", "digits", "--num-samples", "300", "--json")
+    assert "300 samples of each example are known already" in err
+    assert found == wanted
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from lowerbound import load, load_data, score
+from lowerbound import evaluation, load, load_data, score
 from lowerbound.cli.main import main
 
 RUNS = {
@@ -263,6 +263,24 @@ def test_runs_that_differ_in_their_seed_are_taken_together(lowerbound):
     assert f"log p of {one} over 2 seeds: " in out
     assert f"log p of {two} over 2 seeds less {one} over 2 others: " in out
     assert "over seeds" not in lowerbound("compare", "one", "two", "--num-samples", "3")[1]
+
+
+def test_an_impossible_example_leaves_the_other_numbers(lowerbound, monkeypatch):
+    import lowerbound.cli.compare as module
+
+    def scored(models, *args, **options):
+        found = evaluation.compare.scored(models, *args, **options)
+        found["one-s1"].log_px[3] = -np.inf
+        return found
+
+    monkeypatch.setattr(module, "scored", scored)
+    words = ("compare", "one", "one-s1", "two", "two-s1", "--num-samples", "3", "--json")
+    code, out, err = lowerbound(*words)
+    assert code == 0, err
+    assert "nothing over the seeds of vae latent_dim 3 hidden 24 epochs 1" in err
+    found = json.loads(out)
+    assert "1 of 179 examples" in found["differences"][0]["reason"]
+    assert [d["variant"] for d in found["over_seeds"]] == ["vae latent_dim 5 hidden 17 epochs 2"]
 
 
 def test_numbers_of_different_estimators_are_refused(lowerbound, tmp_path):

@@ -114,6 +114,8 @@ def test_the_summary_is_that_of_evaluate(lowerbound):
     order = score(model, rows, num_samples=5).log_px.argsort()
     assert summary["lowest"] == rows.places[order[:5]].tolist()
     assert (summary["num"], summary["num_samples"], summary["target"], summary["units"]) == (179, 5, "log p(x)", "data")
+    assert (summary["kind"], summary["side"], summary["weighted"]) == ("bound", "lower", False)
+    assert (summary["split"], summary["binarisation"], summary["seed"]) == ("test", "dynamic", 0)
     assert "K = 5" in err
 
 
@@ -141,6 +143,7 @@ def test_a_model_without_density_gives_the_distortion_alone(lowerbound):
     assert "no density" in err
     summary = json.loads(out)
     assert summary["mean_log_px"] is summary["num_samples"] is summary["target"] is None
+    assert (summary["kind"], summary["split"], "side" in summary) == ("exact", "test", False)
     _, model = open_run("ae")
     wanted = evaluate(model, load_data("digits").test).distortion.value
     assert summary["mean_distortion"] == pytest.approx(wanted, rel=1e-9)
@@ -295,6 +298,7 @@ MISTAKES = {
     "scores as a picture": (("score", "vae", "--out", "x.png"), "scores cannot be written to 'x.png'"),
     "scores of no rows": (("score", "vae", "--num-samples", "0"), "number of samples cannot be 0"),
     "no labels": (("score", "cvae", "--data", "unlabelled.npy"), "has no labels"),
+    "seen of nothing": (("score", "pairs", "--seen", "clean"), "--seen is given without --data"),
     "nothing there": (("data", "mixd.csv"), "there are no data called 'mixd.csv'"),
     "no such column": (("data", "mixed.csv", "--label", "knd"), "knd"),
 }

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lowerbound import evaluate, from_arrays, load_data, load_rows, recipes
 from lowerbound.core.errors import DataError, Incompatible, UsageError
+from lowerbound.data.checks import fingerprint
 
 ROWS = 40
 
@@ -182,3 +183,12 @@ def test_an_encoder_that_reads_no_mask_is_refused_missing_cells(tmp_path):
     spec = from_arrays(x, missing="keep").spec
     with pytest.raises(Incompatible, match="does not read which cells are missing"):
         recipes.workshop_vae_2025(spec)
+
+
+@pytest.mark.parametrize("memory", ["hold", "map"])
+def test_weights_are_read_again_to_the_last_bit(tmp_path, memory):
+    """Else a run's own table would be taken for one that has changed since."""
+    (tmp_path / "t.csv").write_text("a,w\n" + "".join(f"{i % 7},{i % 4}\n" for i in range(300)))
+    data = load_data(tmp_path / "t.csv", weight="w", memory=memory)
+    again = load_data(tmp_path / "t.csv", like=data.spec, weight="w", memory=memory)
+    assert fingerprint(again) == fingerprint(data)

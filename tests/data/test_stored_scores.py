@@ -1,5 +1,8 @@
 """`score` and `encode` of rows on disk: part by part they write what they write of the same rows in memory."""
 
+import json
+import shutil
+
 import numpy as np
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -134,3 +137,49 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     with full_disk, rows_written(tmp_path / "x.csv", 2) as write:
         write({"a": np.arange(2)})
     assert list(tmp_path.iterdir()) == []
+
+
+def close(one, other):
+    """Tell whether two JSON values are the same, but for the rounding of their numbers."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return one == (pytest.approx(other, rel=1e-4, abs=1e-4) if isinstance(one, float) else other)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "vae", "--data", "new.npz", "--num-samples", "3"),
+        ("evaluate", "ae", "--data", "new.npz"),
+        ("evaluate", "vae", "--data", "new", "--num-samples", "3", "--also", "reconstruction"),
+        ("compare", "vae", "again", "--data", "new.npz", "--num-samples", "3"),
+        ("outliers", "vae", "--data", "new.npz", "--against", "new", "--num-samples", "3", "--rows", "60"),
+    ],
+    ids=" ".join,
+)
+def test_numbers_of_rows_on_disk_are_those_of_the_same_rows_in_memory(words, run, told, on_disk, monkeypatch):
+    monkeypatch.chdir(run)
+    if not (run / "again").exists():
+        shutil.copytree(run / "vae", run / "again")
+    found = []
+    for place in ("memory", "disk"):
+        if place == "disk":
+            on_disk()
+        code, out, err = told(*words, "--json")
+        assert code == 0, err
+        found.append(json.loads(out))
+    assert close(*found)
+
+
+def test_sums_of_rows_on_disk_are_continued(run, told, on_disk, monkeypatch):
+    monkeypatch.chdir(run)
+    monkeypatch.setattr("lowerbound.cli.progress.EVERY", -1.0)
+    on_disk()
+    words = ("evaluate", "vae", "--data", "new.npz", "--num-samples")
+    assert told(*words, "100")[0] == 0
+    assert "100 samples of each example are known already" in told(*words, "200")[2]
+    np.savez(run / "new.npz", x=images(250, 5), y=np.array(["a", "b"])[np.arange(250) % 2])
+    assert "known already" not in told(*words, "200")[2]
+    np.savez(run / "new.npz", x=images(250, 4), y=np.array(["a", "b"])[np.arange(250) % 2])

@@ -11,7 +11,7 @@ import lowerbound as lb
 from lowerbound.core.errors import Incompatible, NoDensity, UsageError
 from lowerbound.evaluation import annealed as module
 from lowerbound.evaluation.annealed import Annealing, annealed, bidirectional, rate_distortion, simulated
-from lowerbound.families import FixedNormal, Normal
+from lowerbound.families import Dequantized, FixedNormal, Normal
 from lowerbound.groups import Flat
 from lowerbound.networks import MLP
 from lowerbound.priors import StandardNormal
@@ -255,3 +255,60 @@ def test_impossible_settings_are_refused(bad):
 def test_a_rate_is_counted_from_the_prior():
     with pytest.raises(UsageError, match="prior"):
         rate_distortion(oracle(), rows(3), Annealing(start="posterior"))
+
+
+def test_the_share_of_accepted_moves_is_that_of_the_moves_that_were_made(monkeypatch):
+    """Steps of next to nothing are always accepted; at the last temperature no move is made that could count."""
+    monkeypatch.setattr(module, "step_sizes", lambda model, rows, how, **_: torch.full((how.steps,), 1e-6))
+    assert annealed(oracle(), rows(9), Annealing(2, 3, 1), seed=1).accepted == 1
+    assert annealed(oracle(), rows(9), Annealing(1, 3, 1), seed=1).accepted == 0
+
+
+def test_a_likelihood_that_draws_cannot_decide_about_a_move(digits):
+    grey = lb.load_data("digits", binarize="none")
+    shape, levels = grey.spec.shape, grey.spec.levels
+    network = MLP((2,), shape, hidden=(4,))
+    encoder = MLP(shape, (2, 2), hidden=(4,))
+    decoder = lb.Conditional(network, Dequantized(shape, levels=levels))
+    model = lb.VAE(lb.Encoder([encoder]), [Flat(Normal((2,)), StandardNormal((2,)))], decoder, grey.spec)
+    with pytest.raises(Incompatible, match=r"log p\(x\|z\) of Dequantized is a draw"):
+        annealed(model, grey.test.matching(grey.spec).take(2), Annealing(2, 1, 1))
+
+
+def words(texts):
+    """Return rows of texts of up to 6 letters, with a vocabulary of two."""
+    shares = {"test_fraction": 0.0, "valid_fraction": 0.0}
+    return lb.from_sequences(texts, vocabulary="ab", max_length=6, name="words", **shares)
+
+
+def test_drawn_sequences_have_ends_of_their_own():
+    """What is drawn does not end where some row of the data does, and what fills all cells may have been cut off."""
+    short, long = words(["a", "b"] * 30), words(["ab" * 3] * 60)
+    model = lb.recipes.sequence_vae(short.spec, latent_dim=2, width=8).build(3)[0]
+    drawn = simulated(model, short.train, seed=2)
+    assert torch.equal(drawn.x, simulated(model, long.train, seed=2).x)
+    lengths = (drawn.x < 2).sum(1)
+    assert len(lengths.unique()) > 3
+    batch = drawn.batch(slice(None))
+    end = replace(batch, mask=(batch.x < 2).float())
+    z = torch.zeros(1, len(drawn), 2)
+    model.eval()  # no symbol is hidden
+    with torch.no_grad():
+        found, expected = (model.decoder(z).log_prob(b.x, b.mask) for b in (batch, end))
+    torch.testing.assert_close(found, expected)
+    few = Annealing(3, 2, 2)
+    ours, theirs = (bidirectional(model, data.train, few, seed=2) for data in (short, long))
+    assert ours == theirs
+    assert ours.n == int((lengths < 6).sum()) < 60
+
+
+def test_bounds_of_simulated_data_are_in_the_units_they_name():
+    x = torch.randn(40, 2) * torch.tensor([10.0, 300.0])
+    table = lb.from_arrays(x, standardize=True, valid_fraction=0.0, test_fraction=0.0)
+    model, few = lb.recipes.linear_vae(table.spec, latent_dim=1).build(0)[0], Annealing(3, 2, 2)
+    own, inside = (bidirectional(model, table.train.take(9), few, units=units) for units in ("data", "model"))
+    scales = float(table.spec.log_scale.sum())
+    assert scales > 5
+    assert (inside.lower - own.lower, inside.upper - own.upper) == pytest.approx((scales, scales))
+    assert own.gap == pytest.approx(inside.gap)
+    assert bidirectional(model, table.train.take(9), few) == own

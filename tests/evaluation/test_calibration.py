@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lowerbound import from_arrays, load_data, recipes
+from lowerbound import from_arrays, from_sequences, load_data, recipes
 from lowerbound.core.errors import Incompatible, NoDensity, UsageError
 from lowerbound.core.model import VAE, Conditional, Encoder
 from lowerbound.evaluation.calibration import BINS, DRAWS, _judged, calibrate
@@ -139,3 +139,15 @@ def test_what_cannot_be_calibrated_is_refused(data):
     pairs = from_arrays(x, seen=x + 1, kind="points", name="pairs")
     with pytest.raises(Incompatible, match="the encoder sees other values than a decoder of FixedNormal draws"):
         calibrate(linear(pairs.spec), pairs.test)
+
+
+def test_drawn_sequences_have_ends_of_their_own():
+    """How long the rows of the data are changes nothing; what fills all cells may have been cut off and is left out."""
+    shares = {"vocabulary": "ab", "max_length": 6, "test_fraction": 0.0, "valid_fraction": 0.0}
+    short, long = (from_sequences(texts, **shares) for texts in (["a", "b"] * 30, ["ab" * 3] * 60))
+    model = recipes.sequence_vae(short.spec, latent_dim=2, width=8).build(3)[0]
+    ours, theirs = (calibrate(model, data.train, simulations=300) for data in (short, long))
+    assert ours == theirs
+    assert 100 < ours.simulations < 300
+    with pytest.raises(Incompatible, match=r"of 101 simulated sequences \d+ end before"):
+        calibrate(model, short.train, simulations=101)

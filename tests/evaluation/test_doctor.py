@@ -208,6 +208,7 @@ def test_the_command_says_writes_and_names_the_remedy(runs, capsys, told):
     assert command(["ill"]) == 0
     out, err = capsys.readouterr()
     assert "wrong  the posterior has collapsed, the decoder ignores z" in out
+    assert "179 test rows of digits, binarisation dynamic, seed 0\n" in out
     remedy = "lowerbound train vae --data digits --latent-dim 4 --hidden 24 --epochs 4 --objective free_bits"
     assert f"       {remedy}\n" in out
     assert err.splitlines()[-2:] == [
@@ -223,6 +224,7 @@ def test_the_command_says_writes_and_names_the_remedy(runs, capsys, told):
     assert command(["well", "--rows", "150", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["rows"] == 150
+    assert json.loads(out)["distortion"]["binarisation"] == "dynamic"
     assert err.splitlines()[-1] == "next:  lowerbound sample well"
 
 

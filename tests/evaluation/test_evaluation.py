@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lowerbound import evaluate, from_arrays, load_data, recipes
+from lowerbound import evaluate, from_arrays, from_sequences, load_data, recipes
 from lowerbound.core.errors import DataError, Incompatible, LowerboundError, ShapeError, UsageError
 from lowerbound.core.model import VAE
 from lowerbound.evaluation import active_units, mean_variance, score
+from lowerbound.evaluation.number import mean_number
 
 NUMBERS = ("elbo", "distortion", "rate", "nll", "bits_per_dim", "nll_exact")
 PARTS = {*NUMBERS, "split", "binarisation", "seed", "units", "weighted", "weights", "warnings"}
@@ -257,3 +258,25 @@ def test_scores_are_not_for_rows_in_another_form_than_the_models():
     # Grey rows that were not matched give a cross-entropy under the name of a likelihood.
     with pytest.raises(LowerboundError):
         score(model(), digits().test)
+
+
+def test_bits_for_each_symbol_vary_as_a_ratio_of_means_does():
+    """Long rows have more nats and more symbols: the error is that of the ratio over samples of rows drawn anew."""
+    draw = np.random.default_rng(0)
+    texts = ["".join(draw.choice(list("abc"), n)) for n in draw.integers(1, 20, 300)]
+    data = from_sequences(texts, test_fraction=0.0, valid_fraction=0.0)
+    model = recipes.sequence_vae(data.spec, latent_dim=2, width=8).build(1)[0]
+    found = evaluate(model, data.train, num_samples=5)
+    nats = -score(model, data.train.matching(model.spec), num_samples=5).log_px.numpy()
+    symbols = data.train.mask.sum(1).numpy()
+    assert found.bits_per_dim.value == pytest.approx(nats.sum() / symbols.sum() / math.log(2))
+    again = draw.integers(0, len(nats), (2000, len(nats)))
+    ratios = nats[again].sum(1) / symbols[again].sum(1) / math.log(2)
+    assert found.bits_per_dim.se == pytest.approx(ratios.std(), rel=0.1)  # 2000 samples tell it within 2 %
+    assert found.nll.se / symbols.mean() / math.log(2) > 3 * found.bits_per_dim.se
+
+
+def test_rows_without_any_weight_have_no_mean():
+    found = mean_number(torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64) / 0)
+    assert found.value is None
+    assert found.reason == "the weights of these 2 examples are all 0"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lowerbound as lb
-from lowerbound.core.errors import DataError, ShapeError, UsageError
+from lowerbound.core.errors import DataError, Incompatible, ShapeError, UsageError
 from lowerbound.data.dataset import Data
 from lowerbound.evaluation.features import component_features
 from lowerbound.evaluation.fidelity import (
@@ -337,3 +337,10 @@ def test_samples_that_are_not_finite_are_refused(digits, model):
         next(broken.decoder.parameters()).fill_(math.nan)
     with pytest.raises(DataError, match="30 of 30 samples have a value that is not finite"):
         draw_samples(broken, 30)
+
+
+def test_sequences_have_no_distances():
+    data = lb.from_sequences(["ab", "b", "aab", "ba"] * 40)
+    model = lb.recipes.sequence_vae(data.spec, latent_dim=2, width=8).build(0)[0]
+    with pytest.raises(Incompatible, match="the numbers of their symbols have no distances"):
+        sample_quality(model, data)

@@ -126,6 +126,21 @@ def test_equal_weights_have_no_tail_and_few_weights_no_shape():
     assert bool(pareto_shape(torch.randn(6, 3)).isfinite().all())
 
 
+def test_rounding_is_no_tail():
+    """Of a q that is all but the posterior, log w / 44 nats is known to 1e-7: few values, many of them equal."""
+    noise = torch.randn(100, 400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for spread in (1e-6, 1e-5, 1e-4):
+        rounded = (-44 + spread * noise).float().double()
+        assert bool((pareto_shape(rounded.topk(21, 0).values) == 0).all())
+    for apart in (0.1, 20.0):  # nats, however large the logs are: these are weights of their own
+        log_w = torch.linspace(0, apart, 21, dtype=torch.float64)[:, None]
+        expected = pareto_shape(log_w)
+        torch.testing.assert_close(pareto_shape(log_w - 4e6), expected)
+        assert abs(float(expected)) > 0.05
+    unlikely = torch.cat([torch.full((15, 1), -torch.inf), torch.arange(6.0)[:, None]])
+    assert float(pareto_shape(unlikely)) > 1
+
+
 def test_the_limit_of_the_shape_is_the_papers():
     assert [round(largest_shape(k), 4) for k in (10, 100, 1000, 2154, 10_000)] == [0, 0.5, 0.6667, 0.7, 0.7]
 

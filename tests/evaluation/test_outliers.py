@@ -250,6 +250,7 @@ def test_what_has_no_code_says_why(data):
         code_length(data.test)
     floats = lb.from_arrays(np.random.default_rng(0).random((9, 1, 4, 5), dtype=np.float32), kind="image")
     assert no_code_reason(floats.test) == "its pixels are no whole levels"
+    assert no_code_reason(lb.from_sequences(["ab", "a"] * 9).test) == "its rows are sequences"
     two = lb.from_arrays(np.zeros((9, 4, 5, 2), dtype=np.uint8), kind="image", layout="hwc").test
     with pytest.raises(UsageError, match="PNG has no images of 2 channels"):
         code_length(two, "png")

@@ -179,3 +179,8 @@ def test_sprites_have_all_but_classes():
     assert set(found.reasons) == {"classes"}
     narrow = lb.recipes.linear_vae(data.spec, latent_dim=1).build(0)[0]
     assert "one dimension" in representation(narrow, data).reasons["disentanglement"]
+
+
+def test_one_test_row_has_no_standard_error():
+    codes, labels = blobs(40, 30.0)
+    assert "1.000  (accuracy of a linear probe)" in str(probe(codes, labels, codes[:1], labels[:1]))

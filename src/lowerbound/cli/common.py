@@ -149,6 +149,8 @@ def open_rows(options: RowsOptions) -> Opened:
 def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     """Return rows of the run's own data, or of `options.data`, as the model wants them."""
     spec = spec_of(model)
+    if options.seen is not None and options.data is None:
+        raise UsageError("--seen is given without --data", expected="both: what is seen of the examples of --data")
     if options.data is None:
         data = own_data(folder, spec)
         rows = data.split(options.split or "test")

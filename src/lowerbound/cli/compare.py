@@ -253,6 +253,9 @@ def _over_seeds(runs: list[Compared], scores: dict[str, Scores]) -> list[SeedDif
         for label, by_seed in _variants(dense).items()
         if len(by_seed) > 1
     }
+    for label in [label for label, by_seed in several.items() if not all(v.isfinite().all() for v in by_seed.values())]:
+        say(f"warning: nothing over the seeds of {label}: some examples have a log p that is not finite")
+        del several[label]
     found = [over_seeds(label, by_seed, dense[0].rows) for label, by_seed in several.items()]
     first = next(iter(several), None)
     for label, by_seed in several.items():

@@ -12,7 +12,7 @@ from ..data.corruptions import CorruptionName
 from ..data.dataset import Dataset
 from ..evaluation import Evaluation, evaluate
 from ..evaluation.annealed import Annealing, Start
-from ..evaluation.importance import check_samples
+from ..evaluation.importance import BLOCK_SAMPLES, check_samples
 from ..evaluation.likelihood import MOST_SAMPLES, Units, check_tolerance
 from ..evaluation.number import stamped
 from ..ship.files import write_results
@@ -104,7 +104,10 @@ def _first_numbers(options: Evaluate, opened: Opened, path: Path) -> Evaluation:
     facts = {"num_samples": options.num_samples, "seed": options.seed, "units": options.units}
     if not model.has_density:
         return evaluate(model, rows, **facts)
-    most = options.num_samples if options.tolerance is None else max(options.most_samples, options.num_samples)
+    most = options.num_samples
+    if options.tolerance is not None:  # whole chunks, as `evaluate` draws them
+        whole = BLOCK_SAMPLES * -(-most // BLOCK_SAMPLES)
+        most = max(options.most_samples // BLOCK_SAMPLES * BLOCK_SAMPLES, whole)
     progress = Progress(path.with_name(f"{path.stem}-sums.safetensors"), model, rows, options.seed, most)
     if options.tolerance is not None and progress.samples:
         facts["num_samples"] = max(options.num_samples, int(progress.sums.samples.max()))
@@ -122,7 +125,8 @@ def _first_numbers(options: Evaluate, opened: Opened, path: Path) -> Evaluation:
         )
     except KeyboardInterrupt:
         progress.write()
-        say(f"saved: {progress.path}; the same command goes on from there")
+        if not progress.keeps_more:
+            say(f"saved: {progress.path}; the same command goes on from there")
         raise
     if progress.path.exists():
         progress.write()

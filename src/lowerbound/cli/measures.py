@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkabl
 
 import torch
 
-from ..core.errors import UsageError
+from ..core.errors import Incompatible, UsageError
 from ..core.model import VAE
 from ..core.noise import Stream, generator
 from ..data import Data
@@ -115,15 +115,23 @@ def _annealed(asked: Asked) -> Written:
     )
     lines, numbers = [number_line("nll_annealed", nll)], {"nll_annealed": nll, "accepted": found.accepted}
     if rows.seen is None:
-        gap = bidirectional(model, rows, how, seed=asked.seed)
-        numbers["gap"] = gap.to_json()
-        lines.append(
-            f"gap of the bounds on log p(x) of {gap.n:,} examples that the model drew: {gap.gap:.3f}"
-            f"{'' if gap.se is None else f' +- {gap.se:.3f}'} nats ({gap.lower:.3f} to {gap.upper:.3f})"
-        )
+        line, numbers["gap"] = _gap(asked, rows)
+        lines.append(line)
     lines.append(f"moves accepted: {100 * found.accepted:.0f} %; sizes tuned on {len(tune):,} training rows")
     settings = {"steps": how.steps, "chains": how.chains, "leapfrogs": how.leapfrogs, "start": how.start}
     return Written({**numbers, **settings, **_facts(asked, rows)}, "\n".join(lines))
+
+
+def _gap(asked: Asked, rows: Dataset) -> tuple[str, dict[str, Any]]:
+    """Return the gap of the bounds on rows that the model draws, or why there is none."""
+    try:
+        gap = bidirectional(asked.model, rows, asked.annealing, seed=asked.seed, units=asked.units)
+    except Incompatible as error:
+        none = Number(None, reason=str(error).splitlines()[0])
+        return number_line("gap", none), none.to_json()
+    spread = "" if gap.se is None else f" +- {gap.se:.3f}"
+    line = f"gap of the bounds on log p(x) of {gap.n:,} examples that the model drew: {gap.gap:.3f}{spread} nats"
+    return f"{line} ({gap.lower:.3f} to {gap.upper:.3f})", gap.to_json()
 
 
 def _rate_distortion(asked: Asked) -> Written:

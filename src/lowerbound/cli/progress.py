@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..core.model import VAE
 from ..data.dataset import Dataset
+from ..data.stored import Stored
 from ..evaluation.importance import BLOCK_SAMPLES, Sums
 from ..ship.files import replaced, save_tensors
 
@@ -24,15 +25,18 @@ class Progress:
         model: the model.
         rows: the rows that are scored.
         seed: seed of the sampler.
-        num_samples: K that is asked for; sums of more samples cannot be used.
+        num_samples: K that is asked for, or the largest that a tolerance may ask for; sums of more samples cannot be
+            used, and stay in the file.
     """
 
     def __init__(self, path: Path, model: VAE, rows: Dataset, seed: int, num_samples: int) -> None:
-        self.path, self.subject = path, digest(model, rows, seed)
+        self.path, self.subject, self.num_samples = path, digest(model, rows, seed), num_samples
         self.written = time.monotonic()
         known = _read(path, self.subject)
-        usable = known is not None and len(known.samples) == len(rows) and int(known.samples.max()) <= num_samples
-        self.sums = known if known is not None and usable else Sums.empty(len(rows))
+        fits = known is not None and len(known.samples) == len(rows)
+        usable = known is not None and fits and int(known.samples.max()) <= num_samples
+        self.keeps_more = fits and not usable
+        self.sums = self._continued(known) if known is not None and usable else Sums.empty(len(rows))
 
     @property
     def samples(self) -> int:
@@ -45,23 +49,32 @@ class Progress:
             self.write()
 
     def write(self) -> None:
-        """Write the sums that can be continued; rows whose last chunk is not whole start anew."""
-        whole = self.sums.samples % BLOCK_SAMPLES == 0
-        empty = Sums.empty(len(whole))
-        tensors = {f.name: torch.where(whole, getattr(self.sums, f.name), getattr(empty, f.name)) for f in fields(Sums)}
+        """Write the sums that can be continued, unless the file holds those of a larger K."""
+        if self.keeps_more:
+            return
+        tensors = dict(vars(self._continued(self.sums)))
         tensors[f"subject-{self.subject}"] = torch.zeros(1)
         self.path.parent.mkdir(exist_ok=True)
         with replaced(self.path) as temporary:
             save_tensors(tensors, temporary)
         self.written = time.monotonic()
 
+    def _continued(self, sums: Sums) -> Sums:
+        """Return the sums of rows that are done or whose last chunk is whole; the other rows start anew."""
+        rest = sums.samples % BLOCK_SAMPLES
+        done = (sums.samples == self.num_samples) & (rest != 1)  # one more than a chunk: it was being added
+        kept, empty = (rest == 0) | done, Sums.empty(len(rest))
+        return Sums(*(torch.where(kept, getattr(sums, f.name), getattr(empty, f.name)) for f in fields(Sums)))
+
 
 def digest(model: VAE, rows: Dataset, seed: int) -> str:
     """Return a digest of the weights, the rows and the seed: sums of anything else are of no use."""
     found = hashlib.sha256(str((seed, rows.split, rows.spec)).encode())
-    tensors = [*model.state_dict().values(), *(getattr(rows, name) for name in ("x", "seen", "y", "mask"))]
-    for tensor in tensors:
-        if tensor is not None:
+    values = [*model.state_dict().values(), *(getattr(rows, name) for name in ("x", "seen", "y", "mask"))]
+    for tensor in values:
+        if isinstance(tensor, Stored):  # by samples of its files, as where a run goes on
+            found.update(tensor.digest())
+        elif tensor is not None:
             found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
 

@@ -74,7 +74,8 @@ def score_rows(model: VAE, rows: Dataset, options: Score, write: Write) -> dict[
             write({**row_names(part, names), "distortion": values[-1].numpy(), **_labels(part)})
         distortion = torch.cat(values)
         facts = {"mean_log_px": None, "reason": reason, **_summary("distortion", distortion, rows, -distortion)}
-        return {**facts, "target": None, "units": units, "num_samples": None}
+        about = {"target": None, "units": units, "num_samples": None, "kind": "exact"}
+        return {**facts, **about, **_about(rows, options)}
     target = target_of(model, rows)
     say(f"log_px: {target}, importance-sampled with K = {options.num_samples}, a lower bound in expectation")
     say(f"elbo = -(distortion + rate) is a bound on the same; {unit}")
@@ -91,7 +92,14 @@ def score_rows(model: VAE, rows: Dataset, options: Score, write: Write) -> dict[
         write({**row_names(part, names), **{name: v.numpy() for name, v in named.items()}, **_labels(part)})
     log_px = torch.cat(values)
     facts = _summary("log_px", log_px, rows, log_px)
-    return facts | {"target": target, "units": units, "num_samples": options.num_samples}
+    about = {"target": target, "units": units, "num_samples": options.num_samples, "kind": "bound", "side": "lower"}
+    return {**facts, **about, **_about(rows, options)}
+
+
+def _about(rows: Dataset, options: Score) -> dict[str, object]:
+    """Return what else the mean is of, as `evaluate` has it."""
+    facts = {"split": rows.split, "binarisation": rows.spec.binarize, "seed": options.seed}
+    return {**facts, "weighted": rows.weight is not None}
 
 
 def _summary(name: str, values: Tensor, rows: Dataset, likely: Tensor) -> dict[str, object]:

@@ -95,6 +95,8 @@ class Family(nn.Module):
     """What must be the same in a posterior and a prior beside their support: curvatures, the parts of a product."""
     additive = False
     """True if a value is its parameters plus independent normal noise, whose variance they do not change."""
+    estimated = False
+    """True if `log_prob` of one value is a draw, whose expectation is a bound."""
 
     @property
     def prior_shape(self) -> tuple[int, ...]:

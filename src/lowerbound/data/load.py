@@ -474,7 +474,7 @@ def _of_table(
     plan = plan_splits(found.count, None, **_fractions(common))
     if like is not None:
         rows, notes = table_rows(found, like)
-        given = Rows(rows.x, rows.y, rows.weight, mask=rows.mask)
+        given = Rows(rows.x, rows.y, weights_of(found.weight, found.count, found.name), mask=rows.mask)
         return make_data(given, None, plan, replace(like, name=found.name), notes=notes)
     keep = "error" if missing == "error" else "keep"
     fitted = found.fit(columns, plan, missing=keep, standardize=standardize != "no")

@@ -180,28 +180,34 @@ def annealed(
     return Annealed(log_px - log_volume(data, units), variance, ess, sum(accepted) / len(accepted))
 
 
-def bidirectional(model: VAE, data: Dataset, settings: Annealing | None = None, *, seed: int = 0) -> Gap:
+def bidirectional(
+    model: VAE, data: Dataset, settings: Annealing | None = None, *, seed: int = 0, units: Units = "data"
+) -> Gap:
     r"""Return lower and upper bounds on log p(x) of data drawn from the model, which close in on it from both sides.
 
     The z that x was drawn from is an exact draw of p(z|x); chains from it back to the start have weights whose mean is
     1 / p(x) (Grosse et al. 2015, "Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo", arXiv
     1511.02543, sec. 4). The gap says how far the settings can be trusted for this model; it does not bracket log p(x)
-    of real data.
+    of real data. Drawn sequences that fill all cells are left out: they may have been cut off there.
 
     Args:
         model: a model with one group of real latents.
         data: rows that give the labels, masks and number of examples; their values are not looked at.
         settings: temperatures, chains and moves.
         seed: seed of the sampler.
+        units: whose units densities of standardised columns are in; the gap has none.
 
     Raises:
         NoDensity: if the model has none.
-        Incompatible: if z cannot be moved by a gradient, or log p(z) is an estimate.
-        UsageError: if the model was trained on pairs: it draws no x to be seen.
+        Incompatible: if z cannot be moved by a gradient, log p is an estimate, or no drawn sequence has an end.
+        UsageError: if there are no such units, or the model was trained on pairs: it draws no x to be seen.
     """
     settings = settings or Annealing()
     check_annealable(model, settings)
     rows = simulated(model, data, seed=seed)
+    whole = is_whole(data, rows.values()).cpu()
+    if not whole.any():
+        raise Incompatible("no sequence that the model drew has an end: all may have been cut off at the last cell")
     sizes = step_sizes(model, simulated(model, data, seed=seed, again=1), settings, seed=seed)
     below, above = [], []
     with inference(model):
@@ -213,7 +219,8 @@ def bidirectional(model: VAE, data: Dataset, settings: Annealing | None = None, 
             with seeded(Stream.EVALUATION, seed, _BACKWARD, i):
                 log_w = _backward(path, z.expand(settings.chains, *z.shape[1:]), sizes)
                 above.append(math.log(settings.chains) - torch.logsumexp(log_w, 0).cpu())
-    lower, upper = torch.cat(below), torch.cat(above)
+    volume = log_volume(rows, units)
+    lower, upper = ((torch.cat(bounds) - volume)[whole] for bounds in (below, above))
     se = float((upper - lower).std()) / math.sqrt(len(lower)) if len(lower) > 1 else None
     return Gap(float(lower.mean()), float(upper.mean()), float((upper - lower).mean()), se, len(lower))
 
@@ -280,6 +287,11 @@ def check_annealable(model: VAE, settings: Annealing) -> None:
         )
     if groups[0].prior_estimated:
         raise Incompatible("log p(z) of this prior is itself an estimate, by which no chain can be accepted or refused")
+    if model.decoder.family.estimated:
+        raise Incompatible(
+            f"log p(x|z) of {type(model.decoder.family).__name__} is a draw: no chain can be accepted or refused by it",
+            fix="use importance sampling: raise the number of samples",
+        )
     if settings.start == "posterior" and not family.rescorable:
         raise Incompatible(
             f"a {type(family).__name__} cannot score z it did not draw",
@@ -288,7 +300,7 @@ def check_annealable(model: VAE, settings: Annealing) -> None:
 
 
 def simulated(model: VAE, data: Dataset, *, seed: int, again: int = 0) -> Dataset:
-    """Return as many rows as `data` has, drawn from the model, with the labels and masks of these rows.
+    """Return as many rows as `data` has, drawn from the model, with the labels of these rows and the cells they miss.
 
     Raises:
         UsageError: if the model was trained on pairs: it draws no x to be seen.
@@ -302,7 +314,19 @@ def simulated(model: VAE, data: Dataset, *, seed: int, again: int = 0) -> Datase
                 group = model.groups[0]
                 assert isinstance(group, Group)
                 drawn.append(model.decoder(group.merge(None, z), batch.y).sample()[0])
-    return replace(data, x=torch.cat(drawn), scale=1, resample=False, grey=None, augment=None)
+    mask = None if data.spec.kind == "sequence" else data.mask  # a sequence that was drawn has an end of its own
+    return replace(data, x=torch.cat(drawn), mask=mask, scale=1, resample=False, grey=None, augment=None)
+
+
+def is_whole(data: Dataset, x: Tensor) -> Tensor:
+    """Return which drawn rows x `[N, *shape]` are whole, `[N]` bool: a sequence without an end may have been cut off.
+
+    Rows are as likely as z says only if none is cut; leaving out all without an end, a matter of x alone, changes no
+    p(z|x) of the others.
+    """
+    if data.spec.kind != "sequence":
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+    return (x >= len(data.spec.vocabulary)).flatten(1).any(1)
 
 
 def _codes(model: VAE, data: Dataset, seed: int, again: int) -> Iterator[Tensor]:
@@ -349,15 +373,15 @@ def _forward(path: "_Path", sizes: Tensor, *, last_move: bool = False) -> Iterat
     """Yield the chains at the start and after each temperature; the move at the last one changes no weight."""
     betas = path.settings.schedule()
     z = path.start_draws()
-    log_weight, moves = torch.zeros(z.shape[:2], dtype=torch.float64, device=z.device), 0.0
+    log_weight, accepted_all, moves = torch.zeros(z.shape[:2], dtype=torch.float64, device=z.device), 0.0, 0
     _, log_px, gain = path.log_densities(z)
     yield _State(z, log_weight, log_px, 0.0)
     for t, size in enumerate(sizes.tolist(), 1):
         log_weight = log_weight + float(betas[t] - betas[t - 1]) * gain
         if t < len(sizes) or last_move:
             z, accepted, (log_px, gain) = path.move(z, float(betas[t]), size)
-            moves += float(accepted)
-        yield _State(z, log_weight, log_px, moves / t)
+            accepted_all, moves = accepted_all + float(accepted), moves + 1
+        yield _State(z, log_weight, log_px, accepted_all / max(moves, 1))
 
 
 def _backward(path: "_Path", z: Tensor, sizes: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from ..core.noise import Stream, generator, seeded
 from ..core.walk import unscored, walk
 from ..data.dataset import Dataset
 from .aggregate import holm, top_of
+from .annealed import is_whole
 from .importance import BLOCK_ROWS, no_density_reason
 
 Verdict: TypeAlias = Literal["calibrated", "too narrow", "too wide", "shifted"]
@@ -33,7 +34,7 @@ class Calibration:
         shift: mean of the ranks, scaled to -1/2 .. 1/2, in standard errors: above 0, q lies below z.
         spread: their mean square less that of uniform ones, in standard errors: above 0, ranks pile up at both ends.
         verdicts: "calibrated" where the corrected p-value is 0.01 or more; else what the ranks show most.
-        simulations: number of pairs (z, x).
+        simulations: number of pairs (z, x) that were ranked.
         draws: draws of q for each.
     """
 
@@ -68,7 +69,8 @@ def calibrate(model: VAE, data: Dataset, *, simulations: int = 1000, seed: int =
     Raises:
         UsageError: if there are fewer than 100 simulations, or no rows.
         NoDensity: if the posterior is a point.
-        Incompatible: if the latent is discrete, or the encoder does not see what the decoder draws.
+        Incompatible: if the latent is discrete, the encoder does not see what the decoder draws, or too few drawn
+            sequences have an end.
 
     >>> import lowerbound as lb
     >>> data = lb.load_data("digits")
@@ -81,6 +83,8 @@ def calibrate(model: VAE, data: Dataset, *, simulations: int = 1000, seed: int =
     rows = data.rows(index.to(data.x.device)).to(model.device)
     with inference(model):
         ranks = torch.cat([_ranks(model, rows, start, seed) for start in range(0, simulations, BLOCK_ROWS)])
+    if len(ranks) < LEAST:
+        raise Incompatible(f"of {simulations} simulated sequences {len(ranks)} end before they may have been cut off")
     return _judged(ranks)
 
 
@@ -97,16 +101,17 @@ def _check(model: VAE, data: Dataset, simulations: int) -> None:
 
 
 def _ranks(model: VAE, rows: Dataset, start: int, seed: int) -> Tensor:
-    """Return how many of the draws of q(z_d|x) lie below z_d, for one block of simulations, `[B, D]`."""
+    """Return how many draws of q(z_d|x) lie below z_d, for each whole x of one block of simulations, `[B, D]`."""
     part = slice(start, start + BLOCK_ROWS)
     y, mask = rows.labels(part), None if rows.mask is None else rows.mask[part].float()
+    mask = None if rows.spec.kind == "sequence" else mask  # a sequence that was drawn has an end of its own
     count = len(rows.x[part])
     with seeded(Stream.EVALUATION, seed, _MADE, start, 0):
         state, latents = walk(list(model.groups), None, y, model.infer, unscored(1.0), (1, count), scored=False)  # pyright: ignore
         x = model.decoder(state, y).sample()[0]
     with seeded(Stream.EVALUATION, seed, _JUDGED, start, 0):
         z = model.infer(x, y, mask).sample((DRAWS,))
-    return (z < latents[0].z).sum(0).flatten(1).cpu()
+    return (z < latents[0].z).sum(0).flatten(1)[is_whole(rows, x)].cpu()
 
 
 def _judged(ranks: Tensor) -> Calibration:

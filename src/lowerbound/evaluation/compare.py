@@ -16,6 +16,7 @@ from torch import Tensor
 from ..core.errors import Incompatible, UsageError
 from ..core.model import VAE
 from ..data.dataset import Dataset
+from ..data.stored import Stored
 from .likelihood import Number, Scores, Units, mean_number, score, shares, target_of
 
 
@@ -299,5 +300,14 @@ def mixed(numbers: Mapping[str, Number]) -> str | None:
 def _same_rows(one: Dataset, other: Dataset) -> bool:
     if len(one) != len(other) or one.scale != other.scale:
         return False
-    pairs = [(getattr(one, name), getattr(other, name)) for name in ("x", "seen", "mask", "weight")]
-    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
+    return all(_equal(getattr(one, name), getattr(other, name)) for name in ("x", "seen", "mask", "weight"))
+
+
+def _equal(a: Tensor | Stored | None, b: Tensor | Stored | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    stored = next((values for values in (a, b) if isinstance(values, Stored)), None)
+    parts = [slice(None)] if stored is None else stored.pieces()
+    return all(torch.equal(a[part], b[part]) for part in parts)

@@ -109,6 +109,7 @@ class Diagnosis:
         findings: what is wrong, the most urgent first, then what is fine.
         left_out: what could not be measured, and why.
         seed: of everything that was drawn.
+        binarisation: how grey values became 0/1.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     left_out: dict[str, str]
     seed: int
+    binarisation: str = "none"
 
     @property
     def wrong(self) -> tuple[Finding, ...]:
@@ -142,7 +144,7 @@ class Diagnosis:
         lists = {k: list(v) for k, v in parts.items() if isinstance(v, tuple)}
         lists["codes"] = [vars(usage) for usage in self.codes]
         parts["aggregate"] = stamped(parts["aggregate"], split="train")
-        numbers = stamped(parts | lists, split=self.split, seed=self.seed)
+        numbers = stamped(parts | lists, split=self.split, binarisation=self.binarisation, seed=self.seed)
         return numbers | {"findings": [vars(finding) for finding in self.findings]}
 
     def __str__(self) -> str:
@@ -216,6 +218,7 @@ def doctor(
         "gaps": look("gaps", lambda: gaps(model, held, rows=gap_rows, steps=gap_steps, seed=seed)),
     }
     facts = {"name": held.spec.name, "split": held.split, "rows": len(held), "left_out": look.left_out, "seed": seed}
+    facts["binarisation"] = held.spec.binarize
     found = Diagnosis(**facts, **measured, findings=())
     every = _findings(found, model, commands or default_commands(model, data))
     ordered = sorted(every, key=lambda finding: finding.severity == "fine")
@@ -446,7 +449,8 @@ def _with_se(number: Number) -> str:
 
 
 def _number_lines(found: Diagnosis) -> list[str]:
-    lines = [f"{found.rows:,} {found.split} rows of {found.name}, seed {found.seed}", ""]
+    facts = f"binarisation {found.binarisation}, seed {found.seed}"
+    lines = [f"{found.rows:,} {found.split} rows of {found.name}, {facts}", ""]
     lines += [number_line(name, getattr(found, name)) for name in ("distortion", "rate", "shuffled")]
     if found.rate_groups:
         each = ", ".join(f"{rate:.2f}" for rate in found.rate_groups)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError, Incompatible, UsageError
 from ..core.model import VAE, Show, inference, spec_of
 from ..core.noise import Stream, generator, seeded
 from ..data.dataset import Data, Dataset, SplitName
@@ -155,8 +155,14 @@ def sample_quality(
     Raises:
         UsageError: if the model does not know its data, `num` is too small, or means of 0/1 pixels are asked for.
         DataError: if there are too few rows, or samples are not finite.
+        Incompatible: if they are sequences.
     """
     spec = spec_of(model)
+    if spec.kind == "sequence":
+        raise Incompatible(
+            f"{spec.name} holds sequences: the numbers of their symbols have no distances",
+            expected="images, tables or points",
+        )
     own = Data(data.train.matching(spec), data.valid.matching(spec), data.test.matching(spec))
     if show == "mean" and own.train.support == "binary":
         raise UsageError(

@@ -200,7 +200,7 @@ def _evaluation(
         distortion=mean_number(scores.distortion, share, kind="estimate", **drawn),
         rate=mean_number(scores.rate, share, kind="estimate", **drawn),
         nll=nll,
-        bits_per_dim=_bits_per_dim(nll, model, rows, share),
+        bits_per_dim=_bits_per_dim(nll, -scores.log_px, model, rows, share),
         nll_exact=_exact(model, rows, share, units, target),
         split=rows.split,
         binarisation=rows.spec.binarize,
@@ -255,7 +255,7 @@ def target_of(model: VAE, rows: Dataset) -> str:
     return model.decoder.family.target.replace("p(x)", f"p({x}|y)" if model.conditional else f"p({x})")
 
 
-def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Number:
+def _bits_per_dim(nll: Number, each: Tensor, model: VAE, rows: Dataset, share: Tensor) -> Number:
     if nll.value is None:
         return Number(None, reason=nll.reason)
     if rows.spec.modalities:
@@ -263,11 +263,14 @@ def _bits_per_dim(nll: Number, model: VAE, rows: Dataset, share: Tensor) -> Numb
     if not model.decoder.family.discrete:
         return Number(None, reason="the likelihood is a density of continuous values: bits/dim needs discrete data")
     mask = rows.mask_values()
-    seen = rows.spec.dims if mask is None else float((share * mask.flatten(1).sum(1).cpu()).sum())
+    counts = None if mask is None else mask.flatten(1).sum(1).cpu().double()
+    seen = rows.spec.dims if counts is None else float((share * counts).sum())
     if not seen:
         return Number(None, reason="no value is observed: there is no dimension to divide by")
     per_dim = 1 / (seen * math.log(2))
-    se = None if nll.se is None else nll.se * per_dim
+    # rows of more values have more nats: the ratio of two means varies by what they have beyond that (delta method)
+    rest = nll if counts is None else mean_number(each - nll.value / seen * counts, share)
+    se = None if rest.se is None else rest.se * per_dim
     return Number(nll.value * per_dim, se, kind=nll.kind, side=nll.side, n=nll.n, target=nll.target)
 
 

@@ -82,6 +82,8 @@ def mean_number(values: Tensor, share: Tensor, **facts: Any) -> Number:
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         return Number(None, reason=f"{bad} of {len(values)} examples have a value that is not finite")
+    if not bool(torch.isfinite(share).all()):
+        return Number(None, reason=f"the weights of these {len(values)} examples are all 0")
     counted, mean = int((share > 0).sum()), (share * values).sum()
     # for equal shares 1/n this is the usual std / sqrt(n)
     spread = (share * (values - mean)).square().sum() * counted / (counted - 1) if counted > 1 else None

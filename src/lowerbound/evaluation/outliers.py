@@ -415,7 +415,9 @@ def code_length(rows: Dataset, compressor: Compressor | None = None) -> Tensor:
 def no_code_reason(rows: Dataset) -> str | None:
     """Say why rows have no lossless code; None if they have one."""
     if rows.spec.kind != "image":
-        return f"its rows are no images but a {rows.spec.kind}" if rows.spec.kind == "table" else "its rows are points"
+        if rows.spec.kind == "table":
+            return "its rows are no images but a table"
+        return "its rows are points" if rows.spec.kind == "points" else f"its rows are {rows.spec.kind}s"
     if rows.support != "binary" and not 2 <= rows.spec.levels <= 256:
         return "its pixels are no whole levels"
     return "pixels are missing" if rows.mask is not None else None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 LEAST_TAIL = 5  # fewer weights say nothing of a tail
+ROUNDED, ALIKE = 256 * torch.finfo(torch.float32).eps, 0.01  # of |log w|, and nats: a tail that narrow is flat
 
 
 def tail_size(num_samples: int) -> int:
@@ -37,7 +38,8 @@ def pareto_shape(largest: Tensor) -> Tensor:
     estimator of Zhang & Stephens 2009 ("A New and Efficient Estimation Method for the Generalized Pareto Distribution",
     Technometrics 51, eq. 6-8), drawn a little towards 1/2 as by ten further weights (Vehtari et al. 2024, arXiv
     1507.02646, appendix C). Weights have a finite variance if the shape is below 1/2, a finite mean if it is below 1.
-    Equal weights have no tail and the shape 0.
+    Weights within 1 % of each other that are equal but for the rounding of their logs to single precision have no tail
+    and the shape 0.
 
     Args:
         largest: the logs of the T + 1 largest weights of each example, in any order, `[T + 1, N]`; NaN comes out if T
@@ -56,7 +58,8 @@ def pareto_shape(largest: Tensor) -> Tensor:
     size = len(excess)
     if size < LEAST_TAIL:
         return torch.full((largest.shape[1],), math.nan, dtype=torch.float64)
-    level = scaled[-1] - scaled[0] <= 1e-12
+    # where rounding of log w to single precision leaves few values in the tail, many equal the threshold
+    level = ordered[-1] - ordered[0] <= (ROUNDED * ordered[-1].abs()).clamp(1e-12, ALIKE)
     excess = torch.where(level, torch.linspace(0.5, 1.0, size, dtype=torch.float64)[:, None].to(excess), excess)
     shape = (_zhang_stephens(excess) * size + 0.5 * 10) / (size + 10)
     return torch.where(level, 0.0, shape)

@@ -65,7 +65,7 @@ class Probes:
     def __str__(self) -> str:
         c = self.clusters
         lines = [
-            (f"{a.value:.3f} +- {a.se:.3f}", name)
+            (f"{a.value:.3f}" + ("" if a.se is None else f" +- {a.se:.3f}"), name)
             for name, a in (
                 ("accuracy of a linear probe", self.linear),
                 (f"accuracy of {self.k} nearest neighbours", self.neighbours),

@@ -82,6 +82,7 @@ class Dequantized(Family):
     support = "levels"
     discrete = True
     reparameterised = False
+    estimated = True
 
     def __init__(self, event_shape: tuple[int, ...], family: Family | None = None, levels: int = 256) -> None:
         super().__init__()

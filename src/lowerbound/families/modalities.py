@@ -98,6 +98,7 @@ class Modalities(Family):
         self.discrete = all(f.discrete for f in families)
         self.reparameterised = all(f.reparameterised for f in families)
         self.has_density = all(f.has_density for f in families)
+        self.estimated = any(f.estimated for f in families)
 
     def _each(self) -> list[Family]:
         return [f for f in self.families if isinstance(f, Family)]

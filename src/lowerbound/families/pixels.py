@@ -124,6 +124,7 @@ class AutoregressivePixels(Family):
             )
         self.params = (self.values + cast(Any, network).context, *size)
         self.support, self.discrete, self.target = family.support, family.discrete, family.target
+        self.estimated = family.estimated
         self.levels = 2 if family.support == "binary" else getattr(family, "levels", 0)
 
     def level_near(self, value: Tensor) -> Tensor:
