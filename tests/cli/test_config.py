@@ -1,6 +1,7 @@
 """Options from files, printed options, dry runs, fine-tuning and more epochs, by the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,19 @@ def test_predicted_memory_grows_as_it_must():
     fewer = predict(small.replace(training=type(training)(batch_size=training.batch_size // 2)), data)
     assert one.batch_bytes / fewer.batch_bytes == pytest.approx(2, rel=0.1)
     assert one.data_bytes == 1797 * (64 + 8)  # bytes of pixels, and a label
+
+
+def test_predicted_memory_counts_pieces_the_average_and_critics():
+    data = load_data("digits")
+    made = recipes.vae(data.spec, latent_dim=3, hidden=(64,))
+    plain = predict(made, data)
+    pieces = predict(made.replace(training=replace(made.training, micro_batch=made.training.batch_size // 4)), data)
+    assert plain.batch_bytes / pieces.batch_bytes == pytest.approx(4, rel=0.1)
+    averaged = predict(made.replace(training=replace(made.training, ema=0.9)), data)
+    assert averaged.model_bytes - plain.model_bytes == 4 * plain.parameters
+    with_critic = recipes.factor_vae(data.spec, latent_dim=3, hidden=(64,))
+    critic = sum(p.numel() for p in with_critic.build()[1].parameters())
+    assert critic and predict(with_critic, data).model_bytes - plain.model_bytes == 4 * 4 * critic
 
 
 def test_fine_tuning_and_more_epochs(lowerbound):

@@ -192,6 +192,9 @@ REFUSED = {
     "no such option": (("sweep", "vae", "--data", "digits", "--grid", "depth=2"), "--depth"),
     "a seed": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seed", "3"), "chooses the seeds"),
     "seeds in the grid": (("sweep", "vae", "--data", "digits", "--grid", "seed=1,2"), "cannot vary seed"),
+    "splits in the grid": (
+        ("sweep", "vae", "--data", "digits", "--grid", "valid-fraction=0.1,0.2"), "judged by different rows",
+    ),
     "no seeds": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seeds", "0"), "below 1"),
     "restarts of nothing": (("sweep", "vae", "--data", "digits", "--max-restarts", "1"), "add --devices"),
     "no such recipe": (("sweep", "vee", "--data", "digits", "--grid", "latent-dim=2"), "vee"),

@@ -84,6 +84,30 @@ def test_a_run_stopped_at_the_last_step_of_an_epoch_judges_it_first(tmp_path, of
     assert (run.best_epoch, run.best) == (whole.best_epoch, whole.best)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_cut_off_when_patience_had_ended_takes_no_further_epoch(tmp_path, of, killed):
+    how = {"epochs": 9, "patience": 2, "lr": 1e-30, "progress": False, "report": False}  # nothing gets better
+    listeners = () if killed else (Interrupt(3),)
+    fit(recipe(of), of, out=tmp_path / "run", listeners=listeners, **how)
+    status = tmp_path / "run" / "status.json"
+    before = json.loads(status.read_text())
+    assert (before["epoch"], before["status"]) == (3, "done" if killed else "stopped")
+    if killed:
+        status.write_text(json.dumps({**before, "status": "running"}))
+    run = resume(tmp_path / "run", of, progress=False, report=False)
+    assert (run.history, run.status, json.loads(status.read_text())["epoch"]) == ([], "done", 3)
+
+
+def test_a_run_stopped_inside_an_epoch_cannot_end_before_it(tmp_path, of, monkeypatch):
+    monkeypatch.setattr("lowerbound.train.log.time.monotonic", iter(range(10_000)).__next__)
+    made = recipe(of, epochs=4)
+    fit(made, of, progress=False, report=False, out=tmp_path / "run", listeners=(Interrupt(2, inside=True),))
+    with pytest.raises(UsageError, match="1 epochs and a part of another already"):
+        resume(tmp_path / "run", of, epochs=1, progress=False, report=False)
+    run = resume(tmp_path / "run", of, epochs=4, progress=False, report=False)
+    assert weights(run.model) == weights(fit(made, of, progress=False).model)
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, of):
     whole = fit(recipe(of, epochs=6), of, seed=3, progress=False)
     fit(recipe(of, epochs=2), of, seed=3, progress=False, report=False, out=tmp_path / "run")

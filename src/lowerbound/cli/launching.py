@@ -8,7 +8,13 @@ from ..core.errors import UsageError
 from ..train.processes import Launched
 from .output import say
 
-_KEPT = ("devices", "device", "process_timeout", "save_every")  # options of a training that its resumption takes too
+_KEPT = (
+    "devices",
+    "device",
+    "process_timeout",
+    "save_every",
+    "track",
+)  # options of a training that its resumption takes too
 
 
 def to_launch(devices: int | None, max_restarts: int) -> bool:

@@ -14,6 +14,8 @@ from ..trackers.trackers import Name
 from ..train import find_run, resume
 from ..train.fit import PROCESS_TIMEOUT
 from ..train.plan import start_threads
+from ..train.processes import Launched
+from ..train.run import RunFolder
 from .common import own_data
 from .launching import in_processes, to_launch
 from .mistakes import parse
@@ -55,7 +57,8 @@ def command(words: list[str]) -> int:
     """Run `lowerbound resume`."""
     options = parse(Resume, words, "resume")
     folder = find_run(options.run)
-    if read_run(folder).state == "running":
+    # the number of a process alone proves nothing: after a restart, or in a container, another one has it
+    if Launched.found() is None and read_run(folder).state == "running" and RunFolder.is_taken(folder):
         raise UsageError(f"{folder.name} is being trained by another process", fix="wait, or stop that one first")
     if options.devices is None:
         options.devices = _devices_before(folder)

@@ -36,6 +36,7 @@ from .runs import show_table
 _OWN = ("--grid", "--seeds", "--score-samples", "--out", "--json")
 _HOW = ("--max-restarts", "--process-timeout", "--save-every")  # options of train that change no weight
 _TAKEN = ("seed", "out", "data", "config")
+_SPLITS = ("data_seed", "valid_fraction", "test_fraction")  # points of other rows cannot be compared
 
 
 @dataclass(kw_only=True)
@@ -184,6 +185,12 @@ def _check(options: Sweep, rest: list[str]) -> None:
             raise UsageError(f"--grid {text} makes no sense", expected="NAME=VALUE,VALUE,..., each value once")
         if name.replace("-", "_") in _TAKEN:
             raise UsageError(f"--grid cannot vary {name}", expected="another option of train", fix="seeds: --seeds N")
+        if name.replace("-", "_") in _SPLITS:
+            raise UsageError(
+                f"--grid cannot vary {name}: its points would be judged by different rows",
+                expected="another option of train",
+                fix=f"choose one value: --{name} VALUE",
+            )
     if len(set(_names(options))) < len(options.grid):
         raise UsageError("an option is in the grid twice", expected="all its values in one --grid")
     if options.seeds < 1 or options.score_samples < 1:

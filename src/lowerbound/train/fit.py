@@ -300,14 +300,18 @@ def resume(
         _restore(loop, checkpoints(path / "checkpoints"), talk)
         _say_processes(loop, machine, talk)
         # a run that was cut off after its last epoch still has its end to write, and perhaps its priors to fit
-        if loop.progress.epoch > training.epochs or (loop.progress.epoch == training.epochs and not _ended_early(path)):
+        early = processes.from_first(lambda: _ended_early(path))
+        beyond = not early or loop.progress.skip > 0  # inside the next epoch, which cannot be left out any more
+        if loop.progress.epoch > training.epochs or (loop.progress.epoch == training.epochs and beyond):
+            part = " and a part of another" if loop.progress.skip else ""
             raise UsageError(
-                f"{path.name} has {loop.progress.epoch} epochs already",
+                f"{path.name} has {loop.progress.epoch} epochs{part} already",
                 expected=f"--epochs above {loop.progress.epoch}, the number in all",
             )
     except BaseException:
         if folder is not None:
             folder.release()
         raise
+    loop.taken_up = early and epochs is None
     done = _run(loop, folder, listeners, progress=progress)
     return _reported(done, data, loop) if report else done

@@ -86,6 +86,7 @@ class Loop:
         self.learner = Learner(recipe, seed, model, objective, plan, size, processes, device, shard=shard)
         self.keeper = Keeper(recipe, seed, self.learner, self.progress, save_every)
         self.signal: int | None = None  # that ends the training
+        self.taken_up = False  # True for a run that was cut off, and is to end as it would have
         self._hear(Listeners([]), ())
 
     def _built(self, init: VAE | None) -> tuple[VAE, Objective]:
@@ -151,6 +152,9 @@ class Loop:
         progress, objective, valid = self.progress, self.learner.objective, self.rows.valid
         if not progress.step:
             self._show()
+        if self.taken_up and not progress.skip and out_of_patience(progress, objective, self.training.patience):
+            self.tell.patience()  # it was cut off between its last epoch and its end
+            return
         while progress.epoch < self.training.epochs:
             progress.epoch += 1
             started = time.perf_counter()

@@ -24,9 +24,10 @@ class Prediction:
         parameters: numbers that are learned.
         steps_per_epoch: optimiser steps in one epoch.
         steps: in all epochs.
-        model_bytes: weights, gradients, the optimiser's moments, and a copy of the best weights.
+        model_bytes: weights, gradients, the optimiser's moments (critics included), a copy of the best weights,
+            and the moving average if there is one.
         data_bytes: the rows of all splits.
-        batch_bytes: what one step keeps for its backward pass.
+        batch_bytes: what one step, or a piece of it by `micro_batch`, keeps for its backward pass.
     """
 
     parameters: int
@@ -49,8 +50,10 @@ class Prediction:
 def predict(recipe: Recipe, data: Data) -> Prediction:
     """Return what training `recipe` on `data` will need; the memory of a step is measured on a few examples."""
     training = recipe.training
-    model, _ = recipe.build()
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    model, objective = recipe.build()
+    learned = {id(p): p for players in objective.players(model).values() for p in players}  # critics are players, too
+    weights = sum(p.numel() * p.element_size() for p in learned.values())
+    average = 0 if training.ema is None else 1
     kept = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     rows = sum(
         bytes_of(t)
@@ -58,14 +61,14 @@ def predict(recipe: Recipe, data: Data) -> Prediction:
         for t in (split.x, split.y, split.seen, split.mask, split.weight)
         if t is not None and not isinstance(t, Stored)
     )
-    batch = min(training.batch_size, len(data.train))
+    batch = min(training.batch_size, len(data.train), training.micro_batch or training.batch_size)
     one, two = (_saved_bytes(recipe, data, count) for count in (_PROBE, 2 * _PROBE))
     steps = math.ceil(len(data.train) / training.batch_size)
     return Prediction(
         parameters=sum(p.numel() for p in model.parameters()),
         steps_per_epoch=steps,
         steps=steps * training.epochs,
-        model_bytes=weights * (2 + _MOMENTS[training.optimizer]) + kept,
+        model_bytes=weights * (2 + _MOMENTS[training.optimizer]) + (1 + average) * kept,
         data_bytes=rows,
         batch_bytes=max(0, one + (two - one) * (batch - _PROBE) // _PROBE),
     )

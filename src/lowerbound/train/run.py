@@ -112,6 +112,17 @@ class RunFolder:
             _end_line(path / name)
         return folder
 
+    @classmethod
+    def is_taken(cls, path: Path) -> bool:
+        """Tell whether another process holds the lock of a run folder; True where the file system has no locks."""
+        lock = FileLock(path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError, NotImplementedError):
+            return True
+        lock.release()
+        return False
+
     def _take(self) -> None:
         """Take the lock of the folder; the system frees it when the process ends, however it does."""
         self.lock = FileLock(self.path / LOCK)
