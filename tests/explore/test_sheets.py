@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lowerbound.core.errors import ShapeError, UsageError
+from lowerbound.core.errors import DataError, ShapeError, UsageError
 from lowerbound.core.spec import Column, DataSpec
 from lowerbound.data import joined
 from lowerbound.explore.modalities import table_of, tiles_of
 from lowerbound.explore.sheets import CAPTION, GAP, LINE, grid, reconstruction_grid, sample_grid
-from lowerbound.explore.write import target, write_examples
+from lowerbound.explore.write import read_labels, target, write_examples
 
 
 def test_tiles_stand_row_by_row():
@@ -235,3 +235,11 @@ def test_examples_beside_others_are_in_the_same_units(tmp_path):
         tmp_path / "z.npz", torch.ones(2, 1, 6, 7), IMAGE, sheet, beside={"clean": (torch.ones(2, 1, 6, 7), None)}
     )
     assert np.array_equal(*np.load(grey).values())
+
+
+def test_labels_that_read_as_missing_are_labels(tmp_path):
+    (tmp_path / "codes.csv").write_text('"z0","label"\n0.5,"NA"\n0.25,"nan"\n')
+    assert read_labels(tmp_path / "codes.csv") == ["NA", "nan"]
+    (tmp_path / "codes.csv").write_text('"z0","label"\n0.5,"NA"\n0.25,\n')
+    with pytest.raises(DataError, match="1 empty labels"):
+        read_labels(tmp_path / "codes.csv")

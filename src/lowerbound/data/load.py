@@ -139,11 +139,13 @@ def load_data(
     path = existing(source)
     size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
     channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
-    reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding)
+    forced = (name.removesuffix(":category") for name in columns if name.endswith(":category"))
+    codes = (*forced, *([] if label is None else [label]))
+    reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding, codes=codes)
     if like is not None:
         _check_like(like, image_size, color, columns)
         reading = replace(
-            reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
+            reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns, codes=()
         )
     stays = _stays(path, reading, memory, scale=max_value, paired=seen is not None)
     origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same

@@ -317,11 +317,12 @@ def read_labels(path: Path) -> list[str] | None:
         held = read_npz(path)
         return None if "label" not in held else [str(v) for v in held["label"].tolist()]
     if suffix in (".csv", ".parquet"):
-        table = read_table(path, texts=("label",))
+        table = read_table(path, texts=("label",), missing=False)
         if "label" not in table.column_names:
             return None
         labels = table.column("label").to_pylist()
-        if None in labels:
-            raise DataError(f"{path.name} has {labels.count(None)} empty labels", expected="a class for each code")
+        empty = sum(not label for label in labels)
+        if empty:
+            raise DataError(f"{path.name} has {empty} empty labels", expected="a class for each code")
         return [str(v) for v in labels]
     return None
