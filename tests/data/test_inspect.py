@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shlex
 from datetime import date, timedelta
 
 import numpy as np
 import pytest
 
-from lowerbound.data import from_arrays, load_data
+from lowerbound.core.errors import DataError
+from lowerbound.data import from_arrays, from_sequences, load_data
 from lowerbound.data.inspect import inspect
 
 N = 83
@@ -126,3 +128,24 @@ def test_pairs_and_weights_are_seen():
     assert facts.paired
     assert facts.weighted
     assert not inspect(from_arrays(x)).paired
+
+
+def test_names_in_advice_are_words_of_a_command(tmp_path):
+    lines = [f"{i % 3}.0,{i * 0.37}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("my grade,size\n" + "\n".join(lines) + "\n")
+    words = next(n for n in inspect(load_data(tmp_path / "a.csv")).notes if "whole" in n).split("--columns ")[1]
+    assert shlex.split(words) == ["my grade:category", "size"]
+    asked = "How satisfied are you, all things considered, with the way our service works today?"
+    lines = [f"text{i},{i % 5}.5" for i in range(40)]
+    (tmp_path / "b.csv").write_text(f'id,"{asked}"\n' + "\n".join(lines) + "\n")
+    with pytest.raises(DataError) as error:
+        load_data(tmp_path / "b.csv")
+    words = str(error.value).split("--columns ")[1].split(" or force it")[0]
+    assert shlex.split(words) == [asked]
+
+
+def test_sequences_and_modalities_are_no_columns_of_numbers():
+    for data in (from_sequences(["anna", "bob", "cy"] * 9), load_data("digits", with_label=True)):
+        facts = inspect(data)
+        assert facts.columns == ()
+        assert not [note for note in facts.notes if "whole numbers" in note]

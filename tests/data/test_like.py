@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -192,3 +194,62 @@ def test_weights_are_read_again_to_the_last_bit(tmp_path, memory):
     data = load_data(tmp_path / "t.csv", weight="w", memory=memory)
     again = load_data(tmp_path / "t.csv", like=data.spec, weight="w", memory=memory)
     assert fingerprint(again) == fingerprint(data)
+
+
+def test_codes_of_a_forced_category_and_of_a_label_stay_as_they_are_written(tmp_path):
+    lines = [f"{i % 7:03d},{i % 7},{i * 0.5},{i % 3:02d}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("zip,plain,size,kind\n" + "\n".join(lines) + "\n")
+    for memory in ("hold", "map"):
+        wanted = ("zip:category", "plain:category", "size")
+        spec = load_data(tmp_path / "a.csv", columns=wanted, label="kind", memory=memory).spec
+        assert spec.columns[0].categories == tuple(f"{i:03d}" for i in range(7))
+        assert (spec.columns[1].dtype, spec.columns[1].categories) == ("int64", tuple(map(str, range(7))))
+        assert spec.classes == ("00", "01", "02")
+        rows, _ = load_rows(tmp_path / "a.csv", spec, memory=memory)
+        assert rows.x[:][:9, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1]
+        assert rows.y.tolist() == [i % 3 for i in range(60)]
+
+
+def test_codes_of_a_dictionary_stay_texts(tmp_path):
+    codes = pa.array([f"{i % 7:03d}" for i in range(60)]).dictionary_encode()
+    pq.write_table(pa.table({"zip": codes, "size": [i * 0.5 for i in range(60)]}), tmp_path / "a.parquet")
+    spec = load_data(tmp_path / "a.parquet").spec
+    (tmp_path / "new.csv").write_text("zip,size\n002,3.5\n001,4.5\n")
+    assert load_rows(tmp_path / "new.csv", spec)[0].x[:, 0].tolist() == [2, 1]
+
+
+def test_files_of_zeros_and_ones_are_read_as_those_of_training(tmp_path):
+    for name, count in (("train", 20), ("new", 3)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.fromarray(pixels(i, 2, (6, 5)).astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+    spec = load_data(tmp_path / "train").spec
+    for memory in ("hold", "map"):
+        rows, _ = load_rows(tmp_path / "new", spec, memory=memory)
+        assert rows.matching(spec).support == "binary"
+        assert torch.equal(rows.values()[0, 0], torch.from_numpy(pixels(0, 2, (6, 5))).float())
+    png(tmp_path / "grey", ["a.png"], value=200)
+    Image.fromarray(np.full((6, 5), 200, np.uint8)).save(tmp_path / "grey" / "a.png")
+    with pytest.raises(DataError, match="0 to 1"):
+        load_rows(tmp_path / "grey", spec)
+
+
+def test_a_test_folder_without_classes_leaves_all_rows_without(tmp_path):
+    png(tmp_path / "a" / "train" / "cat", [f"{i}.png" for i in range(5)])
+    png(tmp_path / "a" / "train" / "dog", [f"{i}.png" for i in range(5)])
+    spec = load_data(tmp_path / "a").spec
+    assert spec.classes == ("cat", "dog")
+    png(tmp_path / "a" / "test", ["x.png", "y.png"])
+    rows, _ = load_rows(tmp_path / "a", spec)
+    assert (len(rows), rows.y) == (12, None)
+    png(tmp_path / "a" / "val", ["x.png", "y.png"])
+    with pytest.raises(DataError, match="one folder for each class"):
+        load_data(tmp_path / "a")
+
+
+def test_a_test_split_of_another_shape_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=pixels(), x_test=pixels())
+    spec = load_data(tmp_path / "a.npz").spec
+    np.savez(tmp_path / "b.npz", x_train=pixels(), x_test=pixels(shape=(4, 3, 3)))
+    with pytest.raises(DataError, match="shape"):
+        load_rows(tmp_path / "b.npz", spec)

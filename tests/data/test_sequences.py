@@ -119,3 +119,8 @@ def test_parts_that_mean_nothing_on_symbols_are_refused_by_name():
             composed(made, **change)
     with pytest.raises(Incompatible, match="no symbols"):
         recipes.sequence_vae(load_data("ring").spec)
+
+
+def test_no_sequences_are_refused_with_a_vocabulary_too():
+    with pytest.raises(DataError, match="0 examples"):
+        from_sequences([], vocabulary=["a", "b"])

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lowerbound.core.errors import ShapeError, UsageError
-from lowerbound.core.spec import DataSpec
+from lowerbound.core.errors import DataError, ShapeError, UsageError
+from lowerbound.core.spec import Column, DataSpec
 from lowerbound.data import joined
 from lowerbound.explore.modalities import table_of, tiles_of
 from lowerbound.explore.sheets import CAPTION, GAP, LINE, grid, reconstruction_grid, sample_grid
-from lowerbound.explore.write import target, write_examples
+from lowerbound.explore.write import read_labels, target, write_examples
 
 
 def test_tiles_stand_row_by_row():
@@ -203,3 +203,43 @@ def test_images_are_written_in_every_form(tmp_path):
 def test_points_are_written_as_a_table(tmp_path):
     path = write_examples(tmp_path / "r.csv", torch.tensor([[0.0, 1.0, 2.5]]), POINTS, sheet)
     assert path.read_text().splitlines() == ['"x0","x1","x2"', "0,1,2.5"]
+
+
+def test_levels_beyond_255_are_written_as_they_came(tmp_path):
+    spec = DataSpec("deep", (1, 1, 3), "image", "unit", 2, resolution=1 / 65535, layout="hw")
+    x = torch.tensor([0.0, 300 / 65535, 1.0]).reshape(1, 1, 1, 3)
+    held = np.load(write_examples(tmp_path / "x.npz", x, spec, sheet))["x"]
+    assert (held.dtype, held.tolist()) == (np.uint16, [[[0, 300, 65535]]])
+
+
+def test_examples_beside_others_are_in_the_same_units(tmp_path):
+    columns = (
+        Column("size", "numeric", "double", offset=100.0, scale=10.0, missing=True),
+        Column("y", "category", "string", categories=("u", "v"), missing=True),
+    )
+    x, own = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    mask = torch.tensor([[True, True], [False, False]])
+    spec = DataSpec("t", (2,), "table", "mixed", 2, ("a", "b"), columns=columns, form="csv")
+    labels = torch.tensor([1, 0])
+    path = write_examples(tmp_path / "x.npz", x, spec, sheet, y=labels, beside={"original": (own, mask)})
+    held = dict(np.load(path))
+    assert (held["size"].tolist(), held["y"].tolist(), held["y_"].tolist()) == ([110, 100], ["v", "u"], ["b", "a"])
+    assert held["original_y"].tolist() == ["u", ""]
+    np.testing.assert_array_equal(held["original_size"], [120, np.nan])
+    plain = replace(spec, columns=columns[:1], shape=(1,), support="real", form="arrays")
+    path = write_examples(tmp_path / "y.npz", x[:, :1], plain, sheet, beside={"original": (own[:, :1], mask[:, :1])})
+    held = dict(np.load(path))
+    assert held["x"].tolist() == [[110], [100]]
+    np.testing.assert_array_equal(held["original"], [[120], [np.nan]])
+    grey = write_examples(
+        tmp_path / "z.npz", torch.ones(2, 1, 6, 7), IMAGE, sheet, beside={"clean": (torch.ones(2, 1, 6, 7), None)}
+    )
+    assert np.array_equal(*np.load(grey).values())
+
+
+def test_labels_that_read_as_missing_are_labels(tmp_path):
+    (tmp_path / "codes.csv").write_text('"z0","label"\n0.5,"NA"\n0.25,"nan"\n')
+    assert read_labels(tmp_path / "codes.csv") == ["NA", "nan"]
+    (tmp_path / "codes.csv").write_text('"z0","label"\n0.5,"NA"\n0.25,\n')
+    with pytest.raises(DataError, match="1 empty labels"):
+        read_labels(tmp_path / "codes.csv")

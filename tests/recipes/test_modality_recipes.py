@@ -243,3 +243,40 @@ def test_the_commands_train_translate_and_score_images_without_labels(tmp_path, 
     for words in (("--given", "sound", "--to", "label"), ("--given", "label", "--to", "label")):
         code, _, err = told("translate", "last", *words)
         assert (code, "Traceback" in err) == (2, False)
+
+
+def test_a_table_and_its_label_keep_columns_units_and_types(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{150 + i % 40},{('Oslo', 'Rome')[i % 2]},{i % 3:02d}" for i in range(80)]
+    Path("people.csv").write_text("height,city,plan\n" + "\n".join(lines) + "\n")
+    small = ("--latent-dim", "2", "--hidden", "7", "--epochs", "1")
+    code, _, err = told("train", "mopoe", "--data", "people.csv", "--label", "plan", "--with-label", *small)
+    assert code == 0, err
+    Path("new.csv").write_text("height,city,plan\n" + "\n".join(lines[:6]) + "\n")
+    for command, *more in (("sample", "--num", "6"), ("reconstruct", "--data", "new.csv")):
+        code, _, err = told(command, "last", *more, "--out", f"{command}.csv")
+        assert code == 0, err
+        assert "ignored" not in err
+        with Path(f"{command}.csv").open() as file:
+            found = list(csv.DictReader(file))
+        assert list(found[0]) == ["height", "city", "plan"]
+        assert all(130 < int(row["height"]) < 210 for row in found)
+        assert {row["city"] for row in found} <= {"Oslo", "Rome"}
+        assert {row["plan"] for row in found} <= {"00", "01", "02"}
+    assert told("reconstruct", "last", "--data", "new.csv", "--out", "r.npz")[0] == 0
+    held = dict(np.load("r.npz"))
+    assert held["original_height"].tolist() == [150, 151, 152, 153, 154, 155]
+    assert told("score", "last", "--data", "new.csv", "--num-samples", "3", "--out", "s.csv")[0] == 0
+    with Path("s.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["00", "01", "02"] * 2
+
+
+def test_what_the_data_lack_is_not_made_up(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    small = ("--latent-dim", "2", "--hidden", "7", "--epochs", "1", "--no-report")
+    assert told("train", "mvae", "--data", "digits", "--with-label", *small)[0] == 0
+    np.save("new.npy", lb.load_data("digits").test.x[:5, 0].numpy())
+    words = ("translate", "last", "--given", "image", "--to", "label", "--data", "new.npy")
+    assert told(*words, "--out", "l.csv")[0] == 0
+    with Path("l.csv").open() as file:
+        assert [row["data"] for row in csv.DictReader(file)] == [""] * 5

@@ -7,7 +7,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from ..data.corruptions import CorruptionName, corruption
 from ..data.dataset import SplitName
 from ..evaluation.restoration import NOISE_ROWS, Restoration, corrupted, denoised, mean_se, restoration
 from ..explore.sheets import grid, in_rows
-from ..explore.write import target, to_array, write_examples
+from ..explore.write import target, write_examples
 from ..ship.files import read_json
 from .common import ReadingOptions, RunOptions, check_labels, open_model, own_data
 from .mistakes import parse
@@ -268,10 +267,10 @@ def write(path: Path, made: Tensor, noisy: Noisy, spec: DataSpec, num: int | Non
     rows = [("input", seen.cpu()), ("denoised", made)]
     if noisy.clean is not None:
         rows.append(("clean", noisy.clean.cpu()))
-    beside = [(name, values) for name, values in rows if name != "denoised" and path.suffix.lower() == ".npz"]
-    more = {name: torch.from_numpy(to_array(values, spec)) for name, values in beside}
+    known = noisy.rows.mask_values()
+    beside = {name: (values, known) for name, values in rows if name != "denoised"}
     sheet = [(name, values[: num or SHOWN]) for name, values in rows]
-    write_examples(path, made, spec, lambda: sheet_of(sheet, noisy.how, spec.support), y=noisy.rows.y, more=more)
+    write_examples(path, made, spec, lambda: sheet_of(sheet, noisy.how, spec.support), y=noisy.rows.y, beside=beside)
 
 
 def sheet_of(rows: list[tuple[str, Tensor]], how: str, support: Support) -> Image.Image:

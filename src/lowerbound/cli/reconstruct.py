@@ -127,4 +127,4 @@ def reconstruct(
         how = {"seen": shown, "binarized": binarized, "support": spec.support, "at": at, "words": (own, words)}
         return reconstruction_grid(images, rebuilt, show, **how)
 
-    return write_examples(path, x, spec, sheet, y=rows.y, more={"original": original})
+    return write_examples(path, x, spec, sheet, y=rows.y, beside={"original": (original, rows.mask_values())})

@@ -56,22 +56,27 @@ def command(words: list[str]) -> int:
     count = len(opened.rows)
     few = min(count, SHOWN) if path.suffix.lower() == ".png" else count
     rows = opened.rows.take(few if options.num is None else options.num)
-    made, own = made_of(opened.model, rows, options, show)
+    made, own, there = made_of(opened.model, rows, options, show)
     if wanted.support == "onehot" and path.suffix.lower() != ".png":
-        _write_classes(path, made, own, wanted)
+        _write_classes(path, made, own, there, wanted)
     else:
-        write_examples(path, made, wanted, lambda: _sheet(rows, own, made, options, show), more={"original": own})
+        known = bool(there.any())
+        beside = {"original": (own, there)} if known else {}
+        seen = torch.where(there, own, 1.0)  # white where the data have none
+        write_examples(path, made, wanted, lambda: _sheet(rows, seen, made, options, show), beside=beside)
     return wrote(path, f"lowerbound sample {quote(options.run)}", as_json=options.json, num=len(made), show=show)
 
 
-def made_of(model: VAE, rows: Dataset, options: Translate, show: Show) -> tuple[Tensor, Tensor]:
-    """Return what is made of the wanted modality, and the data's own, `[N, *shape]` each."""
-    made, own = [], []
+def made_of(model: VAE, rows: Dataset, options: Translate, show: Show) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what is made of the wanted modality, the data's own, and where that is observed, `[N, *shape]` each."""
+    made, own, there = [], [], []
     for i, batch in enumerate(rows.blocks(BLOCK)):
         how = {"source": from_posterior if options.draw_z else mode, "show": show, "seed": mix(options.seed, i)}
         made.append(translate(model, batch.x, given=options.given, to=options.to, mask=batch.mask, **how).cpu())
         own.append(split(rows.spec, batch.x)[options.to].cpu())
-    return torch.cat(made), torch.cat(own)
+        known = torch.ones_like(batch.x) if batch.mask is None else batch.mask
+        there.append(split(rows.spec, known)[options.to].cpu() > 0)
+    return torch.cat(made), torch.cat(own), torch.cat(there)
 
 
 def _sheet(rows: Dataset, own: Tensor, made: Tensor, options: Translate, show: Show) -> Image.Image:
@@ -90,8 +95,8 @@ def _sheet(rows: Dataset, own: Tensor, made: Tensor, options: Translate, show: S
     return grid(in_rows(shown, columns), columns=columns, caption=caption, labels=labels, words=below, support=support)
 
 
-def _write_classes(path: Path, made: Tensor, own: Tensor, spec: DataSpec) -> None:
-    """Write the class that is most probable (or drawn), that of the data, and the probabilities."""
+def _write_classes(path: Path, made: Tensor, own: Tensor, there: Tensor, spec: DataSpec) -> None:
+    """Write the class that is most probable (or drawn), that of the data (empty where missing), and probabilities."""
     names = np.asarray(spec.classes)
-    found = {"made": names[made.argmax(1).numpy()], "data": names[own.argmax(1).numpy()]}
-    write_values(path, {**found, "p": made.numpy()})
+    data = np.where(there.all(1).numpy(), names[own.argmax(1).numpy()], "")
+    write_values(path, {"made": names[made.argmax(1).numpy()], "data": data, "p": made.numpy()})

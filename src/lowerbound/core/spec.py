@@ -170,9 +170,10 @@ class DataSpec:
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The columns whose cells are texts, whatever those of one file look like (a code "01" is no number)."""
-        texts = ("string", "large_string", "string_view")
+        plain = ("string", "large_string", "string_view")
+        texts = (*plain, *(f"dictionary<values={name}," for name in plain))
         every = (*self.columns, *([self.label] if self.label is not None else []))
-        return tuple(c.name for c in every if c.kind == "category" and c.dtype in texts)
+        return tuple(c.name for c in every if c.kind == "category" and c.dtype.startswith(texts))
 
     def settle(self, wanted: Support) -> "DataSpec":
         """Return the spec with `binarize="auto"` settled for a likelihood on `wanted`: dynamic if it is binary.

@@ -139,13 +139,18 @@ def kind_of(type_: pa.DataType) -> ColumnKind | None:
 
 def leave_out(name: str, names: Sequence[str]) -> str:
     """Return the words that tell how to take all columns but one."""
-    others = [shlex.quote(shown(other)[1:-1]) for other in names if other != name]
+    others = [_word(other) for other in names if other != name]
     return f"leave it out: --columns {' '.join(others[:20])}{' ...' if len(others) > 20 else ''}" if others else ""
+
+
+def _word(name: str) -> str:
+    """Return a name as a word of a command, however long it is."""
+    return shlex.quote(name if name.isprintable() else shown(name)[1:-1])
 
 
 def _as_category(name: str) -> str:
     """Return what to write after --columns to make a column a category."""
-    return shlex.quote(shown(name)[1:-1] + ":category")
+    return _word(name + ":category")
 
 
 def all_missing(name: str, names: Sequence[str], where: str) -> DataError:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log10
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def _range(rows: Dataset, columns: tuple[ColumnFacts, ...]) -> tuple[float | Non
 def _columns(rows: Dataset) -> tuple[tuple[ColumnFacts, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the facts of all columns, with what is to be noted and warned of; nothing for images."""
     spec = rows.spec
-    if spec.kind == "image" or len(spec.shape) != 1:
+    if spec.kind in ("image", "sequence") or spec.modalities or len(spec.shape) != 1:
         return (), (), ()
     columns = spec.columns or tuple(Column(f"x{i}", "numeric", "float", constant=False) for i in range(spec.dims))
     facts, notes, warnings, place = [], [], [], 0
@@ -248,8 +249,9 @@ def _whole_numbers(column: Column, values: np.ndarray, kept: float, columns: tup
     if not columns:
         advice = "give them as labels (y in an .npz file) or as a column of a CSV file" if few else "save them as whole"
         return [f"column {column.name!r} holds whole numbers only; {what}: {advice}"]
-    names = [f"{c.name}:{kind}" if c is column else c.name for c in columns]
-    words = " ".join(names) if len(names) <= MOST else f"... {column.name}:{kind} ..."
+    own = quote(f"{column.name}:{kind}")
+    names = [own if c is column else quote(c.name) for c in columns]
+    words = " ".join(names) if len(names) <= MOST else f"... {own} ..."
     return [f"column {column.name!r} holds whole numbers only; {what}: --columns {words}"]
 
 

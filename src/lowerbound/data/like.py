@@ -50,7 +50,7 @@ def array_rows(found: Found, shown: Found | None, like: DataSpec) -> tuple[Datas
     """
     if like.columns:
         return _columns(found, like)
-    rows = given_rows(found.x, like, _called(found), scale=_scale(found))
+    rows = given_rows(found.x, like, _called(found), scale=_scale(found, like))
     spec = replace(rows.spec, name=found.name, form=found.form)
     rows = replace(rows, spec=spec, split="all", files=found.files)
     notes = found.notes
@@ -74,9 +74,14 @@ def _called(found: Found) -> str:
     return f"{'images' if found.form == 'images' else 'array'} of {found.name}"
 
 
-def _scale(found: Found) -> int | None:
-    """Return 255 for image files, whatever the model's own data counted to; None leaves it to these."""
-    return 255 if found.form == "images" else None
+def _scale(found: Found, like: DataSpec | None = None) -> int | None:
+    """Return 255 for image files, whatever the model's own data counted to, 1 if those were files of 0 and 1 alone.
+
+    None leaves it to the data.
+    """
+    if found.form != "images":
+        return None
+    return 1 if like is not None and like.form == "images" and like.support == "binary" else 255
 
 
 def _with(spec: DataSpec, like: DataSpec) -> DataSpec:

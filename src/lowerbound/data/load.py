@@ -19,7 +19,7 @@ from .mapped_arrays import MappedArrays
 from .mapped_files import find_mapped, mapped_arrays
 from .mapped_like import mapped_new_rows, streamed_rows
 from .mapped_pairs import with_seen
-from .modalities import labelled
+from .modalities import label_of, labelled
 from .modalities import with_label as as_modality
 from .sequences import is_lines, line_rows, lines_source, load_lines, path_of
 from .sources import TABLES, Found, Reading, Table, find, parquet_files, places_in, stem_of
@@ -111,7 +111,7 @@ def load_data(
         UsageError: if an option has an impossible value.
     """
     if with_label:
-        inner = None if like is None or not like.modalities else replace(like.modalities[0].spec, classes=like.classes)
+        inner = None if like is None or not like.modalities else _inner(like)
         alone = load_data(
             source, seen=seen, like=inner, binarize=binarize, seed=seed, valid_fraction=valid_fraction,
             test_fraction=test_fraction, max_value=max_value, image_size=image_size, color=color, alpha=alpha,
@@ -139,11 +139,13 @@ def load_data(
     path = existing(source)
     size = _size(image_size) if like is None or like.kind != "image" else (like.shape[1], like.shape[2])
     channels = _CHANNELS[color] if like is None or like.kind != "image" else like.shape[0]
-    reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding)
+    forced = (name.removesuffix(":category") for name in columns if name.endswith(":category"))
+    codes = (*forced, *([] if label is None else [label]))
+    reading = Reading(size, channels, alpha, skip_bad, label, weight, delimiter, encoding, codes=codes)
     if like is not None:
         _check_like(like, image_size, color, columns)
         reading = replace(
-            reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns
+            reading, label=label or _name(like.label), weight=weight or like.weight, texts=like.text_columns, codes=()
         )
     stays = _stays(path, reading, memory, scale=max_value, paired=seen is not None)
     origin["memory"] = "hold" if stays is None else "map"  # another machine, with other memory, does the same
@@ -288,7 +290,7 @@ def load_rows(
         DataError: if it cannot be read or does not fit the model.
     """
     if like.modalities:
-        inner = replace(like.modalities[0].spec, classes=like.classes)
+        inner = _inner(like)
         rows, notes = load_rows(
             source, inner, seen=seen, alpha=alpha, skip_bad=skip_bad, delimiter=delimiter, encoding=encoding,
             memory="hold",
@@ -356,6 +358,11 @@ def _refuse_unused(given: dict[str, Any], name: str, *kinds: tuple[str, dict[str
             if given[option] != value:
                 flag = "--" + option.replace("_", "-")
                 raise UsageError(f"{flag} is for {what}, and {name} is none of them", fix=f"drop {flag}")
+
+
+def _inner(like: DataSpec) -> DataSpec:
+    """Return the spec of the data whose label became a modality, with the column of the label."""
+    return replace(like.modalities[0].spec, classes=like.classes, label=label_of(like))
 
 
 def _name(column: Column | None) -> str | None:

@@ -132,7 +132,7 @@ def _scale(found: Mapped, like: DataSpec, high: float) -> int:
     if like.kind != "image":
         return 1
     if found.form == "images":
-        return 255
+        return 1 if like.form == "images" and like.support == "binary" else 255
     if found.whole and like.resolution:
         return round(1 / like.resolution)
     return 255 if found.source.dtype == torch.uint8 and high > 1 else 1

@@ -12,7 +12,7 @@ from ..core.spec import Column, DataSpec, Form
 from .array_blocks import ArrayBlocks
 from .arrays import labels_of
 from .columns import Fitted, Missing, table_spec
-from .csv_blocks import csv_blocks
+from .csv_blocks import CsvBlocks, csv_blocks
 from .dataset import Data, Dataset, SplitName
 from .mapped import Memory, held_out, is_mapped, split_blocks
 from .mapped_arrays import MappedArrays
@@ -21,6 +21,7 @@ from .sources import Reading, Table, stem_of
 from .splits import Fractions, check_weights, weights_of
 from .stored import Spans, Stored
 from .stored_tables import TableBlocks, TableRows, check_table, fit_table
+from .table_files import whole_columns, written_otherwise
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Mem
     if memory == "hold" or not (shards or is_mapped(memory, path.stat().st_size)):
         return None
     try:
-        whole = (
-            parquet_blocks(shards) if shards else csv_blocks(path, reading.delimiter, reading.encoding, reading.texts)
-        )
+        whole = parquet_blocks(shards) if shards else _csv(path, reading)
     except UsageError:
         if memory == "map":
             raise
@@ -77,6 +76,18 @@ def find_table(path: Path, shards: Sequence[Path], reading: Reading, memory: Mem
     name = stem_of(shards[0] if len(shards) == 1 else path)
     read = Table(name, whole.schema.empty_table(), "parquet" if shards else "csv", label, y, weight, reading.weight)
     return MappedTable(replace(whole, leave=leave), read)
+
+
+def _csv(path: Path, reading: Reading) -> CsvBlocks:
+    """Return a CSV file in blocks, with columns of codes as texts."""
+    how = (path, reading.delimiter, reading.encoding)
+    whole = csv_blocks(*how, reading.texts)
+    names = whole_columns(whole.schema, reading.codes)
+    if not names:
+        return whole
+    again = csv_blocks(*how, (*reading.texts, *names))
+    codes = [n for n in names if written_otherwise(again.column(n).column(n), whole.column(n).column(n))]
+    return csv_blocks(*how, (*reading.texts, *codes)) if codes else whole
 
 
 def array_table(found: MappedArrays, name: str) -> MappedTable:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError, ShapeError, UsageError
-from ..core.spec import Binarize, DataSpec, Modality
+from ..core.spec import Binarize, Column, DataSpec, Modality
 from .arrays import as_array, check_choices, from_arrays, labels_of
 from .dataset import Data, Dataset
 from .splits import Rows, make_data, plan_splits, weights_of
@@ -117,6 +117,11 @@ def is_labelled(spec: DataSpec) -> bool:
     return [m.name for m in spec.modalities][1:] == ["label"]
 
 
+def label_of(spec: DataSpec) -> Column | None:
+    """Return the column that the label of `with_label` data came from, if it was one and they are such data."""
+    return spec.modalities[1].spec.label if is_labelled(spec) else None
+
+
 def without_label(rows: Dataset) -> Dataset:
     """Return rows of `with_label` data with the label hidden in all of them: log p is then that of the rest."""
     cells = rows.spec.modalities[0].spec.dims
@@ -154,6 +159,7 @@ def _labelled(rows: Dataset, name: str, classes: tuple[str, ...] | None = None) 
     classes = rows.spec.classes if classes is None else classes
     y = torch.zeros(len(rows), dtype=torch.long) if rows.y is None else rows.y
     label = _categories(y, classes, "label", rows.spec.data_seed)
+    label = replace(label, spec=replace(label.spec, label=rows.spec.label))
     parts = {name: rows, "label": label}
     there = {name: torch.ones(len(rows), dtype=torch.bool), "label": torch.full((len(rows),), rows.y is not None)}
     x, scale, mask = _side_by_side(parts, there)

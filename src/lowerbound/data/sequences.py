@@ -60,7 +60,7 @@ def from_sequences(
     """
     rows, form = _rows(sequences, name)
     known = _vocabulary(rows, vocabulary)
-    longest = max(1, *(len(row) for row in rows)) if max_length is None else max_length
+    longest = max([1, *(len(row) for row in rows)]) if max_length is None else max_length
     if longest < 1:
         raise UsageError(f"the most symbols of a sequence cannot be {max_length}", expected="a whole number above 0")
     if longest > _LONGEST:

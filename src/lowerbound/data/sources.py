@@ -42,6 +42,7 @@ class Reading:
         encoding: of CSV files.
         texts: columns of a CSV file whose cells are texts whatever they look like.
         whole: True if a test split that the data bring is joined to the other rows.
+        codes: columns of a CSV file that hold classes: where one is written as 01, they are texts.
     """
 
     size: tuple[int, int] | None = None
@@ -54,6 +55,7 @@ class Reading:
     encoding: str = "utf-8"
     texts: tuple[str, ...] = ()
     whole: bool = False
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ def _images(path: Path, name: str, reading: Reading) -> Found:
     for key in joined:
         x = np.concatenate([x, held[key].x])
         files += [f"{key}/{file}" for file in held[key].files]
-        labels = None if labels is None else (*labels, *(held[key].labels or ()))
+        labels = _more_labels(labels, held[key].labels, path, key, whole=reading.whole)
     if "valid" in joined and not reading.whole:
         notes.append("the images of the validation folder were joined to the training images, and rows split by seed")
     for made in held.values():
@@ -311,6 +313,23 @@ def _images(path: Path, name: str, reading: Reading) -> Found:
     return Found(name, x, "images", "image", "chw", y, test=test, files=tuple(files), notes=tuple(notes))
 
 
+def _more_labels(
+    labels: tuple[str, ...] | None, more: tuple[str, ...] | None, path: Path, split: str, *, whole: bool
+) -> tuple[str, ...] | None:
+    """Return the labels of images and of those of another folder joined to them; None if either has none.
+
+    Raises:
+        DataError: if the validation images of data to train on have none, and would cost the others theirs.
+    """
+    if labels is not None and more is None and not whole:
+        raise DataError(
+            f"the training images lie in one folder for each class, those of the {split} folder do not",
+            where=str(path),
+            fix="sort them into folders of the same names, or give the path of the training folder alone",
+        )
+    return None if labels is None or more is None else (*labels, *more)
+
+
 def _lines(notes: tuple[str, ...], skipped: tuple[str, ...]) -> tuple[str, ...]:
     return (*notes, *(f"skipped {line}" for line in skipped))
 
@@ -321,8 +340,23 @@ def _arrays(path: Path, name: str, reading: Reading) -> Found:
     if x.ndim < 2:
         raise DataError(f"{path.name} holds single numbers of shape {x.shape}", expected="examples [N, ...]")
     if reading.whole and test is not None:
-        x, y, test = np.concatenate([x, test[0]]), _joined(y, test[1]), None
+        x, y, test = _with_test(x, test[0], path), _joined(y, test[1]), None
     return Found(name, x, "arrays", _kind(x), None, y, given.weight, test, notes=given.notes)
+
+
+def _with_test(x: np.ndarray, test: np.ndarray, path: Path) -> np.ndarray:
+    """Return examples and those of a test split in one array.
+
+    Raises:
+        DataError: if these have another shape.
+    """
+    if test.shape[1:] != x.shape[1:]:
+        raise DataError(
+            f"the test examples of {path.name} have shape {test.shape[1:]}",
+            where=str(path),
+            expected=f"{x.shape[1:]}, as the others",
+        )
+    return np.concatenate([x, test])
 
 
 def _joined(y: np.ndarray | None, more: np.ndarray | None) -> np.ndarray | None:
@@ -332,7 +366,8 @@ def _joined(y: np.ndarray | None, more: np.ndarray | None) -> np.ndarray | None:
 def _table(path: Path, name: str, reading: Reading) -> Table:
     from .table_files import read_table
 
-    table = read_table(path, delimiter=reading.delimiter, encoding=reading.encoding, texts=reading.texts)
+    how = {"delimiter": reading.delimiter, "encoding": reading.encoding}
+    table = read_table(path, texts=reading.texts, codes=reading.codes, **how)
     return _as_table(table, name, "parquet" if path.name.lower().endswith(".parquet") else "csv", reading)
 
 
@@ -373,5 +408,5 @@ def _idx_folder(folder: Path, name: str, reading: Reading) -> Found:
         return Found(name, x, "arrays", _kind(x), None, y)
     test = read_idx(files.test_images), None if files.test_labels is None else read_idx(files.test_labels)
     if reading.whole:
-        return Found(name, np.concatenate([x, test[0]]), "arrays", _kind(x), None, _joined(y, test[1]))
+        return Found(name, _with_test(x, test[0], folder), "arrays", _kind(x), None, _joined(y, test[1]))
     return Found(name, x, "arrays", _kind(x), None, y, test=test)

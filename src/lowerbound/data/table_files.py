@@ -64,7 +64,13 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def read_table(
-    path: Path, *, delimiter: str | None = None, encoding: str = "utf-8", texts: Sequence[str] = ()
+    path: Path,
+    *,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    texts: Sequence[str] = (),
+    codes: Sequence[str] = (),
+    missing: bool = True,
 ) -> pa.Table:
     """Read a table `[N rows, D columns]` from .csv, .tsv or .txt, gzipped or not, or from .parquet.
 
@@ -73,6 +79,8 @@ def read_table(
         delimiter: what separates the cells of a CSV; None finds out which of comma, semicolon, tab and | it is.
         encoding: of a CSV; UTF-16 that starts with its mark is found without.
         texts: columns of a CSV whose cells are texts, whatever they look like.
+        codes: columns of a CSV that are texts if a whole number in them is written otherwise than as such, as 01 is.
+        missing: False takes texts such as NA for what they say.
 
     Raises:
         DataError: if the file cannot be read, holds no rows, is damaged or too large, or its lines differ in length.
@@ -84,11 +92,18 @@ def read_table(
         )
     try:
         with path.open("rb") as raw:
-            table = (
-                _read_parquet(raw, path)
-                if name.endswith(".parquet")
-                else _read_csv(raw, path, delimiter, encoding, texts)
-            )
+            if name.endswith(".parquet"):
+                table = _read_parquet(raw, path)
+            else:
+                table = _read_csv(raw, path, delimiter, encoding, texts, missing=missing)
+                whole = whole_columns(table.schema, codes)
+                if whole:
+                    raw.seek(0)
+                    again = _read_csv(raw, path, delimiter, encoding, (*texts, *whole), missing=missing)
+                    for column in whole:
+                        if written_otherwise(again.column(column), table.column(column)):
+                            place = table.column_names.index(column)
+                            table = table.set_column(place, column, again.column(column))
     except (pa.ArrowException, UnicodeError, OSError, *_DAMAGED) as error:
         raise _unreadable(error, path, encoding) from error
     check_names(table.column_names, where)
@@ -145,7 +160,22 @@ def check_cells(rows: int, columns: int, name: str, where: str) -> None:
         )
 
 
-def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str, texts: Sequence[str]) -> pa.Table:
+def whole_columns(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """Return those of the names that are columns of whole numbers."""
+    return [
+        name for name in dict.fromkeys(names) if name in schema.names and pa.types.is_integer(schema.field(name).type)
+    ]
+
+
+def written_otherwise(texts: pa.ChunkedArray, numbers: pa.ChunkedArray) -> bool:
+    """Tell whether a whole number is written otherwise than as such: a code like 01, which is not 1."""
+    given, plain = (cells.combine_chunks().to_pylist() for cells in (texts, numbers.cast(pa.string())))
+    return any(a is not None and a.strip() != b for a, b in zip(given, plain, strict=True))
+
+
+def _read_csv(
+    raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: str, texts: Sequence[str], *, missing: bool = True
+) -> pa.Table:
     _check_options(delimiter, encoding)
     stream = _unpacked(raw, path)
     first = stream.read(4)
@@ -159,7 +189,7 @@ def _read_csv(raw: BufferedIOBase, path: Path, delimiter: str | None, encoding: 
             read_options=pacsv.ReadOptions(block_size=MAX_LINE_BYTES),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
-                strings_can_be_null=True, column_types={name: pa.string() for name in texts}
+                strings_can_be_null=missing, column_types={name: pa.string() for name in texts}
             ),
         )
     except pa.ArrowInvalid as error:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..core.modalities import modality, split
-from ..core.spec import DataSpec
+from ..core.spec import Column, DataSpec
 
 MISSING = "-"
 
@@ -70,8 +70,10 @@ def only(spec: DataSpec, x: Tensor, name: str, mask: Tensor | None = None) -> tu
     return None, [word if known else MISSING for word, known in zip(told, there.tolist(), strict=True)]
 
 
-def table_of(spec: DataSpec, x: Tensor, mask: Tensor | None = None) -> dict[str, list[Any]]:
+def table_of(spec: DataSpec, x: Tensor, mask: Tensor | None = None) -> dict[str, Any]:
     """Return examples of several modalities as columns of a table: a class as its name, each other value as a number.
+
+    The columns of a table, and a label that was one, keep name, type and units: they are Arrow arrays, others lists.
 
     Args:
         spec: what the examples are.
@@ -82,13 +84,37 @@ def table_of(spec: DataSpec, x: Tensor, mask: Tensor | None = None) -> dict[str,
     seen = split(spec, torch.ones_like(x, device="cpu") if mask is None else mask.cpu())
     for m in spec.modalities:
         flat, there = values[m.name].flatten(1), seen[m.name].flatten(1).bool()
-        if m.spec.support == "onehot":
-            columns[m.name] = _where(_words(flat, m.spec), there.all(1))
+        if m.spec.columns:
+            columns |= _columns(flat, there, m.spec)
+        elif m.spec.support == "onehot":
+            words, known = _words(flat, m.spec), there.all(1)
+            if m.spec.label is None:
+                columns[m.name] = _where(words, known)
+            else:
+                columns[m.spec.label.name] = _labels(words, known, m.spec.label)
         elif flat.shape[1] == 1:
             columns[m.name] = _where(flat[:, 0].tolist(), there[:, 0])
         else:
             columns |= {f"{m.name}{i}": _where(flat[:, i].tolist(), there[:, i]) for i in range(flat.shape[1])}
     return columns
+
+
+def _columns(values: Tensor, there: Tensor, spec: DataSpec) -> dict[str, Any]:
+    """Return the columns of a table in the data's units and types, missing where they are not there."""
+    from ..data.tables import to_table
+
+    table = to_table(values.numpy(), spec.columns, observed=there.numpy())
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _labels(words: Sequence[str], there: Tensor, column: Column) -> Any:
+    """Return classes as cells of the column they came from, missing where they are not there."""
+    import pyarrow as pa
+
+    from ..data.tables import arrow_column
+
+    places = [i if known else None for i, known in enumerate(there.tolist())]
+    return arrow_column(words, column).take(pa.array(places, pa.int64()))
 
 
 def _where(cells: Sequence[Any], there: Tensor) -> list[Any]:

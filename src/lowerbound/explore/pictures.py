@@ -251,11 +251,16 @@ def _columns(x: Tensor, spec: DataSpec, mask: Tensor | None = None) -> tuple[lis
         return table.column_names, [column.to_pylist() for column in table.columns]
     if spec.modalities:
         found = table_of(spec, x, mask)
-        return list(found), list(found.values())
+        return list(found), [_listed(cells) for cells in found.values()]
     if spec.kind == "sequence":
         return ["text"], [[row if isinstance(row, str) else " ".join(row) for row in to_sequences(x, spec)]]
     flat = to_array(x, spec).reshape(len(x), -1)
     return [f"x{i}" for i in range(flat.shape[1])], [column.tolist() for column in flat.T]
+
+
+def _listed(cells: Any) -> list[Any]:
+    """Return cells of a column, an Arrow array or a list, as a list."""
+    return cells if isinstance(cells, list) else cells.to_pylist()
 
 
 def _reconstructions(shown: Shown) -> Picture | None:

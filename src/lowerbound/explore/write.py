@@ -70,6 +70,7 @@ def write_examples(
     *,
     y: Tensor | None = None,
     more: Mapping[str, Tensor] | None = None,
+    beside: Mapping[str, tuple[Tensor, Tensor | None]] | None = None,
 ) -> Path:
     """Write examples to `path`, which `target` gave: the data's units, types, axes and column names.
 
@@ -80,6 +81,8 @@ def write_examples(
         sheet: draws the sheet of a .png file.
         y: labels `[N]` as numbers, written beside x.
         more: further arrays of an .npz file; of a table, its codes `z` are written beside it (`codes_beside`).
+        beside: further examples of an .npz file in model units, and where they are observed (None: everywhere), which
+            are written as x is, each column or modality under its name with that of these examples before it.
 
     Raises:
         UsageError: if the folder cannot be made.
@@ -95,10 +98,14 @@ def write_examples(
         with replaced(path) as temporary:
             temporary.write_text("".join(f"{_line(row)}\n" for row in rows), encoding="utf-8")
     elif path.suffix.lower() == ".npz":
-        extra = {k: v.cpu().numpy() for k, v in (more or {}).items()}
-        arrays = {**_arrays(x, spec), **extra}
+        arrays = _arrays(x, spec)
+        for name, (values, observed) in (beside or {}).items():
+            for own, array in _arrays(values, spec, observed).items():
+                arrays[_free(arrays, name if own == "x" and not _by_name(spec) else f"{name}_{own}")] = array
+        for name, values in (more or {}).items():
+            arrays[_free(arrays, name)] = values.cpu().numpy()
         if y is not None:
-            arrays["y"] = np.asarray(spec.classes)[y.cpu().numpy()]
+            arrays[_free(arrays, "y")] = np.asarray(spec.classes)[y.cpu().numpy()]
         _savez(path, arrays)
     else:
         _write_table(path, x, spec, y)
@@ -141,24 +148,56 @@ def to_array(x: Tensor, spec: DataSpec) -> np.ndarray:
         values = values.permute(0, 2, 3, 1)
     if not spec.resolution:
         return values.numpy()
-    return (values.clamp(0, 1) / spec.resolution).round().to(torch.uint8).numpy()
+    whole = (values.double().clamp(0, 1) / spec.resolution).round().numpy()
+    return whole.astype(np.min_scalar_type(spec.levels - 1))
 
 
-def _arrays(x: Tensor, spec: DataSpec) -> dict[str, np.ndarray]:
+def _arrays(x: Tensor, spec: DataSpec, observed: Tensor | None = None) -> dict[str, np.ndarray]:
+    """Return examples as arrays by name; numbers that are not observed are NaN, texts empty."""
     if spec.modalities:
-        return {name: to_array(part, modality(spec, name).spec) for name, part in split(spec, x).items()}
-    return _columns(x, spec) if spec.columns else {"x": to_array(x, spec)}
+        seen = {} if observed is None else split(spec, observed)
+        arrays: dict[str, np.ndarray] = {}
+        for name, part in split(spec, x).items():
+            each = modality(spec, name).spec
+            own = _arrays(part, each, seen.get(name))
+            arrays |= {_free(arrays, key if _by_name(each) else name): array for key, array in own.items()}
+        return arrays
+    if spec.columns:
+        return _columns(x, spec, observed)
+    array = to_array(x, spec)
+    if observed is None or spec.kind == "sequence" or bool(observed.all()):
+        return {"x": array}
+    there = observed.cpu().flatten(1).bool().any(1).numpy().reshape(-1, *[1] * (array.ndim - 1))
+    return {"x": np.where(there, array, np.float32(np.nan))}
 
 
-def _columns(x: Tensor, spec: DataSpec) -> dict[str, np.ndarray]:
+def _by_name(spec: DataSpec) -> bool:
+    """Tell whether examples become an array for each column or modality, and not one."""
+    return bool(spec.modalities) or (bool(spec.columns) and spec.form != "arrays")
+
+
+def _free(taken: Mapping[str, object], name: str) -> str:
+    """Return the name, with underscores behind it if it is taken."""
+    return _free(taken, f"{name}_") if name in taken else name
+
+
+def _columns(x: Tensor, spec: DataSpec, observed: Tensor | None) -> dict[str, np.ndarray]:
     """Return the columns of a table in the data's units: one array `x` if it came as one, else an array a column."""
     from ..data.tables import to_table
 
-    table = to_table(x.detach().cpu().float().numpy(), spec.columns)
+    there = None if observed is None else observed.cpu().numpy() > 0
+    table = to_table(x.detach().cpu().float().numpy(), spec.columns, observed=there)
     held = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
     if spec.form == "arrays":
         return {"x": np.stack(list(held.values()), 1)}
-    return {name: values.astype(str) if values.dtype == object else values for name, values in held.items()}
+    return {name: _plain(values) for name, values in held.items()}
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Return values `[N]` of a type that a file of arrays holds: objects as texts, None as an empty one."""
+    if values.dtype != object:
+        return values
+    return np.asarray(["" if value is None else str(value) for value in values.tolist()], str)
 
 
 def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> None:
@@ -278,11 +317,12 @@ def read_labels(path: Path) -> list[str] | None:
         held = read_npz(path)
         return None if "label" not in held else [str(v) for v in held["label"].tolist()]
     if suffix in (".csv", ".parquet"):
-        table = read_table(path, texts=("label",))
+        table = read_table(path, texts=("label",), missing=False)
         if "label" not in table.column_names:
             return None
         labels = table.column("label").to_pylist()
-        if None in labels:
-            raise DataError(f"{path.name} has {labels.count(None)} empty labels", expected="a class for each code")
+        empty = sum(not label for label in labels)
+        if empty:
+            raise DataError(f"{path.name} has {empty} empty labels", expected="a class for each code")
         return [str(v) for v in labels]
     return None
