@@ -72,7 +72,7 @@ def test_a_prior_is_fitted_into_a_run_of_its_own_that_every_command_reads(lowerb
         assert code == 0, command
         if command == "compare":
             rows = [line.split() for line in out.splitlines()]
-            assert ["fitted", "prior", "mixture", "-"] in rows
+            assert ["fitted", "prior", "MixtureOfNormals", "-"] in rows
     assert Path("runs/one-prior-prior/model").is_dir()
     assert len(json.loads(Path("runs/one-prior-prior/recipe.json").read_text())["after"]) == 2
     code, _, err = lowerbound("resume", "one-prior", "--epochs", "6")
