@@ -33,7 +33,7 @@ from lowerbound.evaluation.decoding import Kernels
 from lowerbound.families.normal import DiagonalNormal
 
 HIDDEN, LATENT = 512, 20
-BLOCK = 500  # samples whose products are made at once: they stay in the cache
+BLOCK = 1000  # samples whose products are made at once: as many as `score` decodes at once
 
 
 def ours(data: lb.Data) -> lb.VAE:

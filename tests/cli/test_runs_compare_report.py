@@ -115,6 +115,20 @@ def test_a_process_that_nobody_waited_for_is_gone_too(lowerbound):
     assert status == "killed"
 
 
+def test_the_best_epoch_of_a_killed_run_is_one_whose_weights_were_saved(lowerbound):
+    epochs = [{"event": "epoch", "split": "valid", "epoch": e, "step": 10 * e, "elbo": -9.0 + e} for e in (1, 2, 3)]
+    saved = {"event": "checkpoint", "epoch": 2, "step": 20, "path": "step-000020"}
+    found = {}
+    for state, events in (("done", epochs), ("killed", epochs), ("killed", [*epochs[:2], saved, *epochs[2:]])):
+        Path("runs/one/metrics.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
+        now = {"status": "running", "pid": 2**22 + 1} if state == "killed" else {"status": state}
+        change(Path("runs/one/status.json"), **now)
+        run = listed(lowerbound)["one"]
+        assert run["status"] == state
+        found[state, len(events)] = run["best"] and run["best"]["epoch"]
+    assert found == {("done", 3): 3, ("killed", 3): None, ("killed", 4): 2}
+
+
 DAMAGES = {
     "no JSON": b"{",
     "no object": b"[3]",
@@ -240,6 +254,20 @@ def test_the_difference_is_that_of_each_example(lowerbound):
     half = student.ppf(0.975, 178) * se
     assert (found["low"], found["high"]) == pytest.approx((each.mean() - half, each.mean() + half))
     assert (found["run"], found["first"], found["n"]) == ("two", "one", 179)
+
+
+def test_an_evaluation_of_other_rows_by_more_samples_stays(lowerbound):
+    rows = ("--data", "digits", "--split", "valid")
+    assert lowerbound("evaluate", "one", *rows, "--num-samples", "11")[0] == 0
+    [path] = Path("runs/one/eval").glob("*.json")
+    known = path.read_bytes()
+    words = ("compare", "one", "two", *rows, "--json")
+    for count, kept in ((9, True), (12, False)):
+        code, out, err = lowerbound(*words, "--num-samples", str(count))
+        assert code == 0, err
+        [nll, _] = [run["nll"] for run in json.loads(out)["runs"]]
+        assert nll["num_samples"] == count
+        assert (path.read_bytes() == known) == kept
 
 
 def test_runs_that_differ_in_their_seed_are_taken_together(lowerbound):

@@ -118,6 +118,32 @@ def test_without_a_grid_there_are_several_seeds(tmp_path, monkeypatch, told):
     assert {p.name for p in Path("runs/sweep-gaussian_vae").iterdir()} == {"seed-0", "seed-1", "sweep.json"}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "sweep.json is not JSON"), ("[2]", "does not say what"), ('{"recipe": "vae", "options": 2}', "does not say what")],
+)
+def test_a_damaged_note_of_a_sweep_is_named_and_no_run_is_lost(text, said, swept, trained, told):
+    path = swept / "sweep.json"
+    path.write_text(text)
+    code, out, err = told(*WORDS)
+    assert (code, out) == (4, "")
+    assert said in err and "remove it" in err
+    path.unlink()
+    code, out, err = told(*WORDS, "--json")
+    assert (code, json.loads(out)) == (0, trained[1])
+    assert "run 1 of" not in err
+
+
+def test_ways_to_draw_the_training_pixels_are_compared_on_the_same_rows(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    words = ("sweep", "vae", "--data", "digits", "--hidden", "5", "--latent-dim", "2", "--epochs", "1", "--seeds", "1")
+    code, out, err = told(*words, "--grid", "binarize=dynamic,static-seed", "--score-samples", "3", "--json")
+    assert code == 0, err
+    assert [point["point"] for point in json.loads(out)["points"]] == ["binarize dynamic", "binarize static-seed"]
+    first, second = (load_data("digits", binarize=how).valid.values() for how in ("dynamic", "static-seed"))
+    assert first.equal(second)
+
+
 def test_the_table_of_weighted_rows_is_weighted_and_one_validation_row_has_no_interval(tmp_path, monkeypatch, told):
     monkeypatch.chdir(tmp_path)
     draws = np.random.default_rng(0)
@@ -195,6 +221,10 @@ REFUSED = {
     "splits in the grid": (
         ("sweep", "vae", "--data", "digits", "--grid", "valid-fraction=0.1,0.2"), "judged by different rows",
     ),
+    "other pixels in the grid": (
+        ("sweep", "vae", "--data", "digits", "--grid", "binarize=dynamic,none"), "judged by different rows",
+    ),
+    "other sizes in the grid": (("sweep", "vae", "--data", "digits", "--grid", "image-size=8,16"), "by different rows"),
     "no seeds": (("sweep", "vae", "--data", "digits", "--grid", "latent-dim=2", "--seeds", "0"), "below 1"),
     "restarts of nothing": (("sweep", "vae", "--data", "digits", "--max-restarts", "1"), "add --devices"),
     "no such recipe": (("sweep", "vee", "--data", "digits", "--grid", "latent-dim=2"), "vee"),

@@ -88,6 +88,19 @@ def test_single_values_are_a_table(tmp_path):
     assert data.train.y.tolist() == [0, 1, 0, 1]
 
 
+def test_classes_of_a_saved_table_keep_their_names(tmp_path):
+    kinds, sizes = datasets.ClassLabel(names=NAMES), datasets.ClassLabel(names=["big", "small"])
+    features = datasets.Features({"a": datasets.Value("float32"), "kind": kinds, "size": sizes})
+    made = {"a": [0.5, 1.5, 2.5, 4.0, 3.0], "kind": [2, 0, 1, 0, 2], "size": [1, 0, 0, -1, 1]}
+    datasets.Dataset.from_dict(made, features=features).save_to_disk(tmp_path / "set")
+    data = load_data(tmp_path / "set", label="kind", test_fraction=0.0, valid_fraction=0.0)
+    assert [data.spec.classes[i] for i in data.train.y.tolist()] == [NAMES[i] for i in made["kind"]]
+    [_, size] = data.spec.columns
+    assert size.categories == ("big", "small")
+    assert data.train.mask is not None
+    assert data.train.mask[:, -1].tolist() == [1, 1, 1, 0, 1]
+
+
 def test_what_a_saved_set_lacks_is_said(tmp_path):
     arrays(pixels()).save_to_disk(tmp_path / "set")
     with pytest.raises(DataError, match="set has no column 'kind'"):

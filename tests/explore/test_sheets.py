@@ -184,6 +184,12 @@ def test_a_suffix_that_does_not_fit_is_refused(tmp_path, out, spec):
         target(tmp_path / out, tmp_path / "default", spec)
 
 
+def test_a_folder_of_pictures_takes_no_pixels_of_any_real_value(tmp_path):
+    with pytest.raises(UsageError, match=r"do not fit image files\n  expected a file of arrays: \.npz"):
+        target(f"{tmp_path}/many/", tmp_path / "default", replace(IMAGE, support="real", resolution=0.0))
+    assert not list(tmp_path.iterdir())
+
+
 def test_images_are_written_in_every_form(tmp_path):
     x = torch.arange(84.0).reshape(2, 1, 6, 7) / 255
     with Image.open(write_examples(tmp_path / "deep" / "s.png", x, IMAGE, sheet)) as picture:

@@ -182,10 +182,8 @@ def _evaluated(run: Compared, options: Compare) -> Compared:
     New ones are saved there, unless those are by more samples.
     """
     path = evaluation_file(run.files.folder, run.rows, options.data, options.units)
-    known = run.files.evaluations.get(path.stem, {}) if options.data is None else {}  # a file may have changed since
-    if is_outdated(run.files.folder, path.stem):
-        known = {}
-    if _fits(known, run, options):
+    known = {} if is_outdated(run.files.folder, path.stem) else run.files.evaluations.get(path.stem, {})
+    if options.data is None and _fits(known, run, options):  # a file may have changed since
         return replace(run, numbers=known)
     say(f"{run.name}: evaluating {len(run.rows):,} {run.rows.split} examples, K = {options.num_samples}")
     found = evaluate(

@@ -1,7 +1,7 @@
 """`lowerbound sweep RECIPE --grid NAME=A,B ... --seeds N`: train over a grid and several seeds, and compare."""
 
+import inspect
 import itertools
-import json
 import math
 import os
 import re
@@ -17,14 +17,14 @@ import tyro
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..core.errors import UsageError
+from ..core.errors import CorruptArtifact, UsageError
 from ..core.model import VAE
-from ..data import Dataset
+from ..data import Dataset, load_data
 from ..evaluation import active_units, score
 from ..evaluation.compare import SeedDifference, over_seeds
 from ..evaluation.number import shares
 from ..explore.run_files import RunFiles, read_run
-from ..ship.files import replaced, save_tensors, write_results
+from ..ship.files import read_json, replaced, save_tensors, write_results
 from ..train import open_run
 from . import resume, train
 from .common import RUNS, own_data
@@ -36,7 +36,10 @@ from .runs import show_table
 _OWN = ("--grid", "--seeds", "--score-samples", "--out", "--json")
 _HOW = ("--max-restarts", "--process-timeout", "--save-every")  # options of train that change no weight
 _TAKEN = ("seed", "out", "data", "config")
-_SPLITS = ("data_seed", "valid_fraction", "test_fraction")  # points of other rows cannot be compared
+# points that are judged by other rows, or by the same in other form, cannot be compared
+_SAME_ROWS = ("memory", "seen", "standardize")  # densities are in the data's own units
+_ROWS = {"data_seed", *inspect.signature(load_data).parameters} - {*_SAME_ROWS, "like", "source"}
+_SAME_PIXELS = {"dynamic", "static-seed"}  # they differ in training only
 
 
 @dataclass(kw_only=True)
@@ -185,7 +188,7 @@ def _check(options: Sweep, rest: list[str]) -> None:
             raise UsageError(f"--grid {text} makes no sense", expected="NAME=VALUE,VALUE,..., each value once")
         if name.replace("-", "_") in _TAKEN:
             raise UsageError(f"--grid cannot vary {name}", expected="another option of train", fix="seeds: --seeds N")
-        if name.replace("-", "_") in _SPLITS:
+        if name.replace("-", "_") in _ROWS and not (name == "binarize" and set(values) <= _SAME_PIXELS):
             raise UsageError(
                 f"--grid cannot vary {name}: its points would be judged by different rows",
                 expected="another option of train",
@@ -204,10 +207,10 @@ def _same_sweep(folder: Path, recipe: str, rest: list[str]) -> None:
     """Note what is swept, or refuse a folder in which something else was: points may come and go, nothing else."""
     path, asked = folder / "sweep.json", {"recipe": recipe, "options": _what(rest)}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if {name: before.get(name) for name in asked} != asked:
+        before = _noted(path)
+        if {name: before[name] for name in asked} != asked:
             raise UsageError(
-                f"{folder} holds another sweep: {before.get('recipe')} {' '.join(before.get('options', []))}",
+                f"{folder} holds another sweep: {before['recipe']} {' '.join(before['options'])}",
                 fix="choose another --out",
             )
         return
@@ -216,6 +219,19 @@ def _same_sweep(folder: Path, recipe: str, rest: list[str]) -> None:
     except OSError as error:
         raise UsageError(f"{folder} cannot be a folder: {error.strerror}", fix="choose another --out") from error
     write_results(path, asked)
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """Return what sweep.json says."""
+    fix = "remove it if this is the same sweep: it is written anew, and no run is trained again"
+    try:
+        found = read_json(path)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(str(error).splitlines()[0], where=str(path), fix=fix) from error
+    words = found.get("options") if isinstance(found, dict) else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in (found.get("recipe"), *words)):
+        raise CorruptArtifact(f"{path.name} does not say what is swept", where=str(path), fix=fix)
+    return found
 
 
 def _what(words: list[str]) -> list[str]:
@@ -298,7 +314,7 @@ def _compared(folder: Path, points: list[Point], options: Sweep) -> int:
         *_answers(found),
     ]
     facts = [_facts(label, runs, means[label]) for label, runs in found.items()]
-    before = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    before = _noted(folder / "sweep.json")
     write_results(folder / "sweep.json", {**before, "points": facts, "best": best, "words": words})
     if options.json:
         result_json({"points": facts, "best": best, "words": words})

@@ -115,10 +115,17 @@ class RunFiles:
 
     @property
     def best(self) -> tuple[float, int, str] | None:
-        """The monitor's best value, its epoch and the split it was measured on; without validation the last value."""
+        """The monitor's best value, its epoch and the split it was measured on; without validation the last value.
+
+        Of a run that was killed, only the epochs before its last checkpoint count: the weights on disk are of those.
+        """
         name, maximize = self.monitor
         split = "valid" if "valid" in self.epochs else "train"
-        values = {epoch: number(event.get(name)) for epoch, event in self.epochs.get(split, {}).items()}
+        events = self.epochs.get(split, {})
+        if self.state == "killed":
+            saved = [number(e.get("step")) or 0 for e in self.events if e.get("event") == "checkpoint"]
+            events = {k: e for k, e in events.items() if (number(e.get("step")) or 0) <= max(saved, default=0)}
+        values = {epoch: number(event.get(name)) for epoch, event in events.items()}
         known = {epoch: value for epoch, value in values.items() if value is not None}
         if not known:
             return None

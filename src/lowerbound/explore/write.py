@@ -38,6 +38,8 @@ def target(out: str | Path | None, default: Path, spec: DataSpec) -> Path:
     folder = str(out).endswith("/")
     out = Path(out)
     if spec.kind == "image" and (folder or out.is_dir()):
+        if spec.support == "real":
+            raise UsageError("pixels of any real value do not fit image files", expected="a file of arrays: .npz")
         make_folder(out)
         return out
     suffix = out.suffix.lower()

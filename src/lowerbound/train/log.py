@@ -82,11 +82,12 @@ class Terminal:
 
     def event(self, event: Event) -> None:
         """Show an epoch as a line."""
-        if event["event"] == "start" and self.console.is_terminal:
+        if event["event"] in ("start", "resume") and self.console.is_terminal:
             columns = (TextColumn("epoch {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.start()
-            self.task = self.bar.add_task("1", total=event["epochs"] * event["steps_per_epoch"])
+            total, epoch = event["epochs"] * event["steps_per_epoch"], event["step"] // event["steps_per_epoch"] + 1
+            self.task = self.bar.add_task(str(epoch), total=total, completed=event["step"])
         if event["event"] == "epoch":
             self.say(epoch_line(event))
         if event["event"] == "end" and self.bar is not None:

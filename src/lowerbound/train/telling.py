@@ -42,7 +42,7 @@ class Teller:
         facts: dict[str, Any] = {
             "recipe": self.recipe.name, "data": spec.name, "binarisation": spec.binarize, "seed": learner.seed,
             "device": str(learner.device), "precision": learner.plan.precision, "kernels": learner.plan.kernels,
-            "parameters": count,
+            "parameters": count, "step": progress.step,
             "epochs": self.recipe.training.epochs, "steps_per_epoch": progress.steps_per_epoch,
             "processes": learner.processes.size, "sharded": learner.shard,
         }  # fmt: skip
