@@ -14,7 +14,11 @@ from .onehot import check_classes, gumbel_like
 
 
 class Concrete(Distribution):
-    """Independent points of the simplex along the last axis: softmax((logits + Gumbel noise) / temperature)."""
+    """Independent points of the simplex along the last axis: softmax((logits + Gumbel noise) / temperature).
+
+    The numbers of a dtype end at its smallest one, at which all mass below is drawn: coordinates there have the mean
+    density of that cell. The formula's would call such draws rare, and an ELBO of them would be no bound.
+    """
 
     has_rsample = True
 
@@ -50,11 +54,15 @@ class Concrete(Distribution):
         return self._sum_events(self._log_prob_vectors(value)[..., None])
 
     def _log_prob_vectors(self, value: Tensor) -> Tensor:
-        # Maddison et al. 2017, eq. 10 in the logarithm of the coordinates
-        log_z, size = value.clamp_min(torch.finfo(value.dtype).tiny).log(), value.shape[-1]
+        # Maddison et al. 2017, eq. 10, in the logarithm of z. Coordinates at the end c: z_k = (a_k / E_k)^(1/t) / A
+        # with E_k exponential, so z_k < c is E_k > a_k (c A)^-t: once A is integrated out, they are in the sum alone
+        least = torch.finfo(value.dtype).tiny
+        ends = value <= least
+        log_z, size = torch.where(ends, least, value).log(), (~ends).sum(-1).to(value.dtype)
         score = self.logits - self.temperature * log_z
-        constant = math.lgamma(size) + (size - 1) * math.log(self.temperature)
-        return constant + (score - log_z).sum(-1) - size * torch.logsumexp(score, -1)
+        each = torch.where(ends, 0.0, score) - log_z
+        constant = torch.lgamma(size) + (size - 1) * math.log(self.temperature)
+        return constant + each.sum(-1) - size * torch.logsumexp(score, -1)
 
 
 class BinaryConcrete(Distribution):
