@@ -1,4 +1,4 @@
-"""DReG in models of library parts that share weights between p and q, with rows that differ and are weighted.
+"""DReG in models of library parts: weights that p and q share, a log p(x, z) that is a draw, rows that differ.
 
 Each gradient is that of a batch of 300; 60 of them for each estimator. A |z| > 7 (t with 118 degrees of freedom) has a
 chance of 2e-10 for one number, and a model has at most 120 of them: a test fails by chance below 1e-7.
@@ -11,11 +11,11 @@ from torch import Tensor
 import lowerbound as lb
 from lowerbound.core.model import Conditional, Encoder
 from lowerbound.core.objective import Objective, first_step
-from lowerbound.families import Normal, SharedNormal
+from lowerbound.families import FixedNormal, Normal, SharedNormal
 from lowerbound.groups import Conditioned, Flat
 from lowerbound.networks import MLP
 from lowerbound.objectives import IWAE, STL, DReG
-from lowerbound.priors import ConditionalPrior, StandardNormal, VampPrior
+from lowerbound.priors import ConditionalPrior, StandardNormal, TwoStage, VampPrior
 
 X, LATENT, LOWER, REPEATS, LIMIT = 3, 2, 4, 60, 7.0
 
@@ -34,6 +34,14 @@ def with_two_groups() -> lb.VAE:
     groups = [Flat(top, StandardNormal((LATENT,))), Conditioned(inside, low, prior, keeps_state=True)]
     encoder = Encoder([MLP((X,), top.params, hidden=()), MLP((X,), (X,), hidden=())])
     return lb.VAE(encoder, groups, Conditional(MLP((LOWER + LATENT,), likelihood.params, hidden=()), likelihood))
+
+
+def with_a_drawn_prior() -> lb.VAE:
+    """log p(z) is estimated by one draw of u, which decides about the weights as much as z does."""
+    family, likelihood = Normal((LATENT,)), FixedNormal((X,), 0.5)
+    decoder = Conditional(MLP((LATENT,), likelihood.params, hidden=()), likelihood)
+    group = Flat(family, TwoStage((LATENT,), hidden=(4,), num_samples=1))
+    return lb.VAE(Encoder([MLP((X,), family.params, hidden=())]), [group], decoder)
 
 
 def draws(objective: Objective, model: lb.VAE, batch: lb.Batch) -> dict[str, Tensor]:
@@ -64,3 +72,11 @@ def test_every_parameter_has_the_mean_gradient_of_iwae(build) -> None:
     assert max(found.values()) < LIMIT, found
     encoder = [name for name in plain if name.startswith("encoder")]
     assert max(scores(plain, landing)[n] for n in encoder) > 2 * LIMIT  # a negative control: STL is biased at K = 4
+
+
+def test_the_noise_of_a_drawn_density_goes_with_its_own_weights() -> None:
+    """Weights of one pass beside slopes of the other, of another u, miss by more than twice the limit."""
+    torch.manual_seed(0)
+    model, batch = with_a_drawn_prior(), lb.Batch(torch.randn(1, X).expand(4000, X))
+    found = scores(*(draws(objective, model, batch) for objective in (IWAE(4), DReG(4))))
+    assert max(found.values()) < LIMIT, found

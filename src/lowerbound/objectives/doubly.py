@@ -59,13 +59,18 @@ class _TwoPasses(Objective):
         frozen = {name: parameter.detach() for name, parameter in model.named_parameters()}
         moved = functional_call(model, frozen, (batch, self.num_samples, replay(live)))
         bound = trace.log_mean_exp(trace.log_w).detach()
-        share = (trace.log_share + trace.log_w - bound).exp().detach()
         joint = trace.log_px
         for latent in trace.latents:
             joint = joint + latent.log_p
-        gain = (self._path_weight(share) * moved.log_w + share * joint).sum(0)
+        # each pass has its own shares: they go with its noise, where log p is a draw itself (dequantisation)
+        gain = (self._path_weight(_shares(moved)) * moved.log_w + _shares(trace) * joint).sum(0)
         loss = -batch.mean(bound + gain - gain.detach())
         return Outcome({"model": loss}, {**trace.terms(), "iw_bound": bound}, trace)
+
+
+def _shares(trace: Trace) -> Tensor:
+    """Return the normalised weights `[K, B]`, without their gradient."""
+    return (trace.log_share + trace.log_w).detach().softmax(0)
 
 
 @recorded
