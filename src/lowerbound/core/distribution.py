@@ -109,6 +109,10 @@ class Distribution(TorchDistribution):
         """
         return None
 
+    def independent(self) -> "Distribution":
+        """Return this distribution as one whose draws do not depend on each other, as those of most do not."""
+        return self
+
     def rsample_and_log_prob(self, shape: Sizes = ()) -> tuple[Tensor, Tensor]:
         """Draw z and return it with log q(z); families that can score only what they drew override this."""
         z = self.rsample(shape) if self.has_rsample else self.sample(shape)

@@ -17,6 +17,11 @@ from ..core.walk import Drawn, Shape, from_posterior, replay
 from .iwae import whole
 
 
+def independently(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
+    """Draw from q, each sample whatever the others are: without the score of q no other draws have the gradient."""
+    return from_posterior(i, None if q is None else q.independent(), p, shape)
+
+
 def drawn_apart(model: VAE, batch: Batch, num_samples: int) -> tuple[dict[int, Tensor], Trace]:
     """Return draws of q with their path for the gradient, and the pass at the same values without it.
 
@@ -27,12 +32,12 @@ def drawn_apart(model: VAE, batch: Batch, num_samples: int) -> tuple[dict[int, T
     """
     live: dict[int, Tensor] = {}
     if len(model.groups) > 1:  # a group below reads the live z above it, so all are drawn before any is detached
-        live.update((i, latent.z) for i, latent in enumerate(model(batch, num_samples).latents))
+        live.update((i, latent.z) for i, latent in enumerate(model(batch, num_samples, independently).latents))
 
     def source(i: int, q: Distribution | None, p: Distribution, shape: Shape) -> Drawn:
         assert q is not None, "a pass with data has a posterior"
         if i not in live:
-            live[i], _, _ = from_posterior(i, q, p, shape)
+            live[i], _, _ = independently(i, q, p, shape)
         z = live[i].detach()
         return z, q.log_prob(z), True
 

@@ -81,11 +81,18 @@ class StratifiedMixture(Distribution):
         """
         edges = self.mixture.weights.double().cumsum(-1)
         edges = edges / edges[..., -1:]
-        u = torch.rand(self.batch_shape, device=edges.device).double()
-        steps = torch.arange(count, device=edges.device).reshape(-1, *(1 for _ in self.batch_shape))
-        order = torch.rand((count, *self.batch_shape), device=edges.device).argsort(0)
-        place = ((steps + u) / count).gather(0, order)
-        return (place[..., None] >= edges).sum(-1)
+        return (self._places(count)[..., None] >= edges).sum(-1)
+
+    def _places(self, count: int) -> Tensor:
+        device = self.mixture.log_weights.device
+        u = torch.rand(self.batch_shape, device=device).double()
+        steps = torch.arange(count, device=device).reshape(-1, *(1 for _ in self.batch_shape))
+        order = torch.rand((count, *self.batch_shape), device=device).argsort(0)
+        return ((steps + u) / count).gather(0, order)
+
+    def independent(self) -> "IndependentMixture":
+        """Return the mixture whose draws each choose their component alone."""
+        return IndependentMixture(self.components, self.mixture.log_weights)
 
     def rsample(self, sample_shape: Sizes = ()) -> Tensor:
         """Draw `[*sample_shape, *batch, *event]`, with a path for the gradient inside of each component."""
@@ -96,6 +103,13 @@ class StratifiedMixture(Distribution):
         loc, scale = (t.expand(count, *t.shape).take_along_dim(index, -2).squeeze(-2) for t in (loc, scale))
         z = loc + scale * torch.randn_like(loc)
         return z.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
+
+
+class IndependentMixture(StratifiedMixture):
+    """The same mixture, of which each draw chooses its component whatever the others do."""
+
+    def _places(self, count: int) -> Tensor:
+        return torch.rand((count, *self.batch_shape), device=self.mixture.log_weights.device).double()
 
 
 class _Experts(Family):
