@@ -3,18 +3,20 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import lowerbound as lb
+from lowerbound.core.compose import composed
 from lowerbound.core.distribution import Support
 from lowerbound.core.errors import NoDensity, UsageError
 from lowerbound.core.model import Network
 from lowerbound.evaluation import integration
 from lowerbound.evaluation.integration import Integrals, integrate, log_joint
-from lowerbound.families import Bernoulli, FixedNormal
+from lowerbound.families import Bernoulli, Dequantized, FixedNormal
 
 
 class Affine(Network):
@@ -246,6 +248,15 @@ def test_what_cannot_be_integrated_is_refused(recipe, options, error, says) -> N
         integrate(model, rows)
     with pytest.raises(error, match=says):
         log_joint(model, rows.batch(slice(None)), torch.zeros(1, 2))
+
+
+def test_a_likelihood_that_is_drawn_is_refused() -> None:
+    """Two grids differed by nats, at a stated error of a tenth of that."""
+    data = lb.from_arrays(np.arange(80, dtype=np.uint8).reshape(4, 4, 5), binarize="none", valid_fraction=0.0)
+    recipe = lb.recipes.vae(data.spec, latent_dim=1, hidden=(4,))
+    model = composed(recipe, likelihood=Dequantized(data.spec.shape)).build(0)[0]
+    with pytest.raises(UsageError, match="Dequantized is a draw"):
+        integrate(model, data.train.matching(model.spec))
 
 
 @pytest.mark.parametrize("setting", [{"points": 7}, {"tolerance": 0.0}, {"tolerance": math.nan}])

@@ -120,6 +120,12 @@ def _check_model(model: VAE) -> None:
             expected="a prior with a density of its own",
             fix="use score, which samples",
         )
+    if model.decoder.family.estimated:
+        raise UsageError(
+            f"log p(x|z) of {type(model.decoder.family).__name__} is a draw, which a grid would take for its value",
+            expected="a likelihood with a density of its own",
+            fix="use score, which samples",
+        )
     dims = math.prod(groups[0].posterior_family.event_shape)
     if groups[0].prior_discrete or groups[0].prior_support != "real" or not 1 <= dims <= 2:
         kind = "discrete" if groups[0].prior_discrete else f"of {dims} dimensions"
