@@ -251,6 +251,31 @@ def test_what_a_command_measured_keeps_its_lines_and_columns(tmp_path):
     assert "<pre>dimension   rate\n        1   &lt;b&gt;</pre>" in page(read_run(run), NOTHING, beside=run)
 
 
+def test_a_command_keeps_its_spaces(tmp_path):
+    (tmp_path / "command.txt").write_text("lowerbound train vae --data 'my  <data>.csv'\n")
+    made = page(read_run(tmp_path), NOTHING, beside=tmp_path)
+    assert "<pre>lowerbound train vae --data &#x27;my  &lt;data&gt;.csv&#x27;</pre>" in made
+
+
+def test_terms_that_are_no_nats_are_not_called_so(tmp_path):
+    event = {"event": "epoch", "split": "train", "epoch": 1, "seconds": 1.0, "elbo": -9.0, "accuracy": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(event) + "\n")
+    made = page(read_run(tmp_path), NOTHING, beside=tmp_path)
+    assert "<td>elbo</td><td class=number>-9.0000</td><td>nats</td>" in made
+    assert "<td>accuracy</td><td class=number>0.5000</td><td></td>" in made
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fitted", "said"), [("ae", False, True), ("ae", True, False), ("vae", False, False)]
+)
+def test_draws_of_a_prior_that_nothing_was_fitted_to_are_told(recipe, fitted, said):
+    data = lb.load_data("digits")
+    model = getattr(lb.recipes, recipe)(data.spec, latent_dim=2, hidden=(5,)).build(0)[0]
+    if fitted:
+        model = lb.fit_prior(model, LearnedNormal((2,)), data, epochs=1)
+    assert ("This model has no density" in samples(Shown.of(model, data)).text) == said
+
+
 def test_numbers_of_earlier_weights_are_called_so(tmp_path):
     import os
     import time
