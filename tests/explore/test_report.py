@@ -15,7 +15,7 @@ from lowerbound.core.objective import Objective
 from lowerbound.core.phases import FitPrior
 from lowerbound.core.record import _REGISTRY
 from lowerbound.explore.html import page_path, picture
-from lowerbound.explore.pictures import Picture, Shown, pictures, samples
+from lowerbound.explore.pictures import Picture, Shown, _by_weight, pictures, samples
 from lowerbound.explore.report import epoch_lines, page, report, tug_points
 from lowerbound.explore.run_files import MONITORS, USUAL_MONITOR, read_run, size_on_disk
 from lowerbound.objectives import Subsets, WeighedELBO
@@ -274,6 +274,16 @@ def test_draws_of_a_prior_that_nothing_was_fitted_to_are_told(recipe, fitted, sa
     if fitted:
         model = lb.fit_prior(model, LearnedNormal((2,)), data, epochs=1)
     assert ("This model has no density" in samples(Shown.of(model, data)).text) == said
+
+
+def test_codes_of_weighted_rows_are_drawn_by_their_weights():
+    x = np.concatenate([np.full((200, 2), -3.0), np.full((200, 2), 3.0)]).astype(np.float32)
+    weight = np.repeat([9.0, 1.0], 200)
+    rows = lb.from_arrays(x, weight=weight).train
+    chosen = _by_weight(rows, 0)
+    share = float(rows.weight[rows.values()[:, 0] < 0].sum() / rows.weight.sum())
+    # 5 standard errors of a share: false-fail rate 6e-7
+    assert abs(float((chosen.values()[:, 0] < 0).float().mean()) - share) < 5 * (share * (1 - share) / len(rows)) ** 0.5
 
 
 def test_numbers_of_earlier_weights_are_called_so(tmp_path):
