@@ -14,7 +14,17 @@ from torch import Tensor
 import lowerbound as lb
 from lowerbound.evaluation.two_samples import frechet_distance
 from lowerbound.explore import figures
-from lowerbound.explore.latents import encode_rows, interpolate, latent_shape, manifold, most_used, quantiles, traversal
+from lowerbound.explore.latents import (
+    encode_rows,
+    even,
+    interpolate,
+    manifold,
+    most_used,
+    prior_of,
+    quantiles,
+    shares,
+    traversal,
+)
 
 BETA = 100.0
 REACH, STEPS = 0.98, 11  # a coordinate runs through the quantiles from 1% to 99% of its prior
@@ -181,13 +191,13 @@ def _draw_samples(story: Story, sets: dict[str, Tensor]) -> None:
 
 def _maps(story: Story, size: Size, judge: Reader, model: lb.VAE) -> None:
     """Decode two grids of codes of a model with two latent dimensions."""
-    steps = size.grid
-    even = manifold(torch.ones(2), torch.zeros(2), (0, 1), steps, linear=3.0)
-    equal = manifold(torch.ones(2), torch.zeros(2), (0, 1), steps)
-    grids = {"linear, -3 to 3": model.decode(even), "inverse CDF: equal parts of the prior": model.decode(equal)}
+    steps, prior = size.grid, prior_of(model, None)
+    linear = manifold(prior.mean, even(prior, steps, 3.0), (0, 1))
+    equal = manifold(prior.mean, quantiles(prior, shares(steps, 1 - 1 / steps)), (0, 1))
+    grids = {"linear, -3 to 3": model.decode(linear), "inverse CDF: equal parts of the prior": model.decode(equal)}
     story.draw("manifold", figures.learned_manifold(grids, steps=steps))
     story.number("far_prior", exp(-2), "probability of the prior beyond 2 standard deviations from 0")
-    for name, codes in (("linear", even), ("cdf", equal)):
+    for name, codes in (("linear", linear), ("cdf", equal)):
         beyond = float((codes.norm(dim=1) > 2).float().mean())
         story.number(f"beyond_{name}", beyond, f"{name} grid: share of the images there")
     for name, images in zip(("linear", "cdf"), grids.values(), strict=True):
@@ -239,10 +249,10 @@ def morph(model: lb.VAE, judge: Reader, rows: lb.Dataset) -> Morph:
     as TO.
     """
     codes = encode_rows(model, rows.matching(model.spec or rows.spec)).mean
-    size = latent_shape(model)[0]
-    dims = tuple(range(size))
+    prior, size = prior_of(model, None), codes.shape[1]
     is_from = judge.classes(model.decode(codes)) == FROM
-    ends = torch.stack([traversal(code, torch.ones(size), torch.zeros(size), dims, 2, REACH) for code in codes])
+    far = quantiles(prior, shares(2, REACH))
+    ends = torch.stack([traversal(code, far, tuple(range(size))) for code in codes])
     probabilities = judge.probabilities(model.decode(ends.flatten(0, 1))).reshape(len(codes), size, 2, -1)
     read = probabilities.argmax(-1)
     low, high = read[..., 0], read[..., 1]
@@ -253,7 +263,7 @@ def morph(model: lb.VAE, judge: Reader, rows: lb.Dataset) -> Morph:
     ]).amax(0)  # fmt: skip
     best = int((scores * is_from[:, None]).argmax())
     row, dim = divmod(best, size)
-    path = traversal(codes[row], torch.ones(size), torch.zeros(size), (dim,), STEPS, REACH)
+    path = traversal(codes[row], quantiles(prior, shares(STEPS, REACH)), (dim,))
     score = float(scores[row, dim])
     return Morph(codes[row], dim, score, model.decode(path), int(changed.sum()), len(codes), int(is_from.sum()))
 
@@ -275,10 +285,9 @@ def _one_coordinate(story: Story, judge: Reader, workshop: lb.VAE, vae: lb.VAE, 
     _draw_morph(story, judge, m, {"workshop": "the tutorial's VAE", "vae": "VAE"}[best])
     used = most_used(encode_rows(model, rows.valid.take(1000).matching(model.spec or rows.spec)), 8)
     dims = tuple(sorted({m.dim, *[d for d in used if d != m.dim][:7]}))
-    size = len(m.origin)
-    pictures = model.decode(traversal(m.origin, torch.ones(size), torch.zeros(size), dims, STEPS, REACH))
-    levels = torch.special.ndtr(quantiles(STEPS, REACH)).tolist()
-    story.draw("traversals", figures.traversals(pictures, dims=dims, probabilities=levels))
+    levels = shares(STEPS, REACH)
+    pictures = model.decode(traversal(m.origin, quantiles(prior_of(model, None), levels), dims))
+    story.draw("traversals", figures.traversals(pictures, dims=dims, probabilities=levels.tolist()))
     other, plain = found["vae"], found["workshop"]
     story.find(
         f"one coordinate can turn an 8 into a 3, as the seed shows: for {other.changed} of {other.tried} eights in the "

@@ -12,6 +12,7 @@ import torch
 
 from lowerbound import load_data
 from lowerbound.cli.main import main
+from lowerbound.ship import save
 from lowerbound.train import open_run
 
 RUNS = ("vae", "cvae", "ae")
@@ -234,6 +235,58 @@ def test_the_corners_of_a_manifold(lowerbound):
     z[:, 1] = torch.tensor([-edge, -edge, edge, edge])  # up
     assert_same(held["x"][[0, 2, 6, 8]], model_of("vae").decode(z))
     assert_same(held["x"][4:5], model_of("vae").decode(torch.zeros(1, SIZE)))
+
+
+def test_directions_are_decoded_as_directions(lowerbound):
+    """The mean of directions is shorter than one; what is decoded of it is the reconstruction all the same."""
+    if not Path("runs/round").exists():
+        small = ("--epochs", 1, "--hidden", 9, "--latent-dim", 3, "--no-report")
+        lowerbound("train", "hyperspherical_vae", "--data", "digits", *small, "--out", "runs/round")
+    lowerbound("encode", "round", "--out", "round.csv")
+    code, _, err = lowerbound("decode", "round", "round.csv", "--out", "back.npz")
+    assert code == 0
+    assert "codes are no points of this model's space" in err
+    assert_same(arrays("back.npz")["x"], reconstructed("round", rows_of("round")))
+    assert lowerbound("interpolate", "round", "--from", 0, "--to", 3, "--steps", 5, "--out", "way.npz")[0] == 0
+    held = arrays("way.npz")
+    np.testing.assert_allclose(np.linalg.norm(held["z"], axis=1), np.ones(5), rtol=1e-5)
+    assert_same(held["x"][[0, -1]], reconstructed("round", rows_of("round").rows(torch.tensor([0, 3]))))
+
+
+def test_a_traversal_of_values_between_0_and_1_stays_there(lowerbound):
+    if not Path("runs/between").exists():
+        small = ("--epochs", 0, "--hidden", 9, "--latent-dim", 2, "--no-report")
+        parts = ("--posterior", "relaxed_bernoulli", "--prior", "relaxed_uniform", "--prior.binary")
+        assert lowerbound("train", "vae", "--data", "digits", *small, *parts, "--out", "runs/between")[0] == 0
+    for command in (("traverse",), ("manifold",), ("manifold", "--grid", "linear")):
+        name, *more = command
+        assert lowerbound(name, "between", *more, "--steps", 3, "--out", "t.npz")[0] == 0
+        z = arrays("t.npz")["z"]
+        assert ((z > 0) & (z < 1)).all()
+
+
+def test_a_saved_model_is_whole_after_what_was_made_of_it(lowerbound):
+    save(model_of("vae"), "alone")
+    for words in (("sample", "alone"), ("sample", "alone", "--seed", 1), ("sample", "runs/vae/model", "--num", 2)):
+        assert lowerbound(*words)[0] == 0
+    assert not Path("runs/vae/model/samples").exists()
+    for words in (("sample", "vae", "--out", "alone/x.png"), ("encode", "vae", "--out", "runs/vae/model/z.csv")):
+        code, _, err = lowerbound(*words)
+        assert code == 2
+        assert "saved model" in err
+    assert lowerbound("sample", "alone", "--num", 1)[0] == lowerbound("sample", "vae", "--num", 1)[0] == 0
+
+
+def test_a_table_of_points_has_the_class_of_each_row(lowerbound):
+    if not Path("runs/moons").exists():
+        small = ("--epochs", 0, "--hidden", 9, "--latent-dim", 2, "--no-report")
+        assert lowerbound("train", "cvae", "--data", "moons", *small, "--out", "runs/moons")[0] == 0
+    assert lowerbound("sample", "moons", "--num", 3, "--out", "m.csv")[0] == 0
+    assert lowerbound("sample", "moons", "--num", 3, "--out", "m.npz")[0] == 0
+    with Path("m.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    classes = model_of("moons").spec.classes
+    assert [row["y"] for row in rows] == arrays("m.npz")["y"].tolist() == [classes[0], classes[1], classes[0]]
 
 
 def test_codes_far_from_the_prior_are_counted(lowerbound):

@@ -7,23 +7,37 @@ import pytest
 import torch
 
 from lowerbound import fit, load_data, recipes
+from lowerbound.core.compose import composed
 from lowerbound.core.errors import DataError, UsageError
 from lowerbound.explore.latents import (
     Codes,
+    between,
     draw_prior,
     draw_rows,
     encode_rows,
+    even,
     far_from,
     has_standard_prior,
     interpolate,
     latent_shape,
     manifold,
     most_used,
+    on_space,
     prior_of,
     quantiles,
+    shares,
     traversal,
 )
 from lowerbound.explore.write import read_codes, read_labels, write_values
+from lowerbound.families import RelaxedBernoulli
+from lowerbound.families.mixture import Mixture
+from lowerbound.families.normal import DiagonalNormal
+from lowerbound.priors import RelaxedUniform
+
+
+def normal(mean, scale):
+    """Return independent normals as a prior gives them."""
+    return DiagonalNormal(torch.tensor(mean), torch.tensor(scale), 1)
 
 
 def test_both_ends_are_met_and_the_line_is_even():
@@ -50,50 +64,127 @@ def test_where_there_is_no_arc_there_is_a_line(b):
 
 
 def test_quantiles_cut_the_prior_into_equal_parts():
-    normal = NormalDist()
-    shares = [normal.cdf(float(v)) for v in quantiles(6, 0.9)]
-    assert [b - a for a, b in pairwise(shares)] == pytest.approx([0.18] * 5, abs=1e-6)
+    law = NormalDist(3.0, 2.0)
+    below = [law.cdf(float(v)) for v in quantiles(normal([3.0], [2.0]), shares(6, 0.9))]
+    assert [b - a for a, b in pairwise(below)] == pytest.approx([0.18] * 5, abs=1e-6)
+
+
+# 20,000 draws: 5 standard errors of a share, and so false-fail rate 6e-7 for each
+FEW = 5 * 0.5 / 20_000**0.5
+
+
+def test_quantiles_of_a_mixture_are_those_of_its_marginals():
+    parts = normal([[-4.0, 0.0], [4.0, 1.0]], [[0.5, 2.0], [0.5, 1.0]])
+    below = shares(5, 0.9)
+    found = quantiles(Mixture(parts, torch.tensor([0.75, 0.25]).log()), below)
+    assert torch.equal(found, quantiles(Mixture(parts, torch.tensor([0.75, 0.25]).log()), below))
+    for d, laws in enumerate([(NormalDist(-4, 0.5), NormalDist(4, 0.5)), (NormalDist(0, 2), NormalDist(1, 1))]):
+        cut = [0.75 * laws[0].cdf(v) + 0.25 * laws[1].cdf(v) for v in found[:, d].tolist()]
+        assert cut == pytest.approx(below.tolist(), abs=FEW)
+
+
+def test_grids_of_a_prior_between_0_and_1_stay_there():
+    prior = RelaxedUniform((3,), 0.5, binary=True)(None, None)
+    below = shares(7)
+    found = quantiles(prior, below)
+    # z = sigmoid(L / t) with L logistic: P(z < v) = sigmoid(t logit(v))
+    torch.testing.assert_close(
+        torch.sigmoid(0.5 * torch.logit(found)), below[:, None].expand(7, 3).float(), atol=FEW, rtol=0
+    )
+    steps = even(prior, 5, 3.0)  # its standard deviation is 1/2: three of them would leave (0, 1)
+    torch.testing.assert_close(steps, torch.linspace(0, 1, 5)[:, None].expand(5, 3), atol=1e-6, rtol=0)
+    assert bool(((steps > 0) & (steps < 1)).all())
 
 
 def test_a_traversal_moves_one_dimension_at_a_time():
-    origin, scale, mean = torch.tensor([9.0, 8.0, 7.0, 6.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.arange(4.0)
-    codes = traversal(origin, scale, mean, (3, 1), 5, 0.9).unflatten(0, (2, 5))
+    origin, values = torch.tensor([9.0, 8.0, 7.0, 6.0]), torch.arange(20.0).reshape(5, 4)
+    codes = traversal(origin, values, (3, 1)).unflatten(0, (2, 5))
     assert (codes[0][:, :3] == origin[:3]).all()
     assert (codes[1][:, [0, 2, 3]] == origin[[0, 2, 3]]).all()
-    assert codes[0][:, 3].tolist() == pytest.approx([3 + 4 * v for v in quantiles(5, 0.9).tolist()])
-    assert float(codes[1][2, 1]) == pytest.approx(1.0)  # the middle is the prior's mean
+    assert torch.equal(codes[0][:, 3], values[:, 3])
+    assert torch.equal(codes[1][:, 1], values[:, 1])
 
 
 def test_a_linear_manifold_has_equal_steps_of_the_priors_deviation():
-    codes = manifold(torch.tensor([2.0, 1.0]), torch.tensor([10.0, 0.0]), (0, 1), 3, linear=1.5).unflatten(0, (3, 3))
+    prior = normal([10.0, 0.0], [2.0, 1.0])
+    codes = manifold(prior.mean, even(prior, 3, 1.5), (0, 1)).unflatten(0, (3, 3))
     assert codes[0, :, 0].tolist() == [7.0, 10.0, 13.0]
     assert codes[:, 1, 1].tolist() == [1.5, 0.0, -1.5]
 
 
 def test_a_manifold_runs_across_and_up():
-    codes = manifold(torch.ones(3), torch.zeros(3), (2, 0), 4).unflatten(0, (4, 4))
+    prior = normal([0.0] * 3, [1.0] * 3)
+    codes = manifold(prior.mean, quantiles(prior, shares(4, 1 - 1 / 4)), (2, 0)).unflatten(0, (4, 4))
     assert bool((codes[:, 1:, 2] > codes[:, :-1, 2]).all())  # to the right
     assert bool((codes[1:, :, 0] < codes[:-1, :, 0]).all())  # upwards
     assert (codes[..., 1] == 0).all()
-    shares = [NormalDist().cdf(float(v)) for v in codes[0, :, 2]]
-    assert shares == pytest.approx([1 / 8, 3 / 8, 5 / 8, 7 / 8], abs=1e-6)  # the middles of four equal parts
+    below = [NormalDist().cdf(float(v)) for v in codes[0, :, 2]]
+    assert below == pytest.approx([1 / 8, 3 / 8, 5 / 8, 7 / 8], abs=1e-6)  # the middles of four equal parts
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         lambda: interpolate(torch.zeros(2), torch.ones(2), 1),
-        lambda: quantiles(1),
-        lambda: quantiles(3, 1.0),
-        lambda: traversal(torch.zeros(2), torch.ones(2), torch.zeros(2), (2,), 3),
-        lambda: traversal(torch.zeros(2), torch.ones(2), torch.zeros(2), (), 3),
-        lambda: manifold(torch.ones(2), torch.zeros(2), (1, 1), 3),
-        lambda: manifold(torch.ones(2), torch.zeros(2), (0, -1), 3),
+        lambda: shares(1),
+        lambda: shares(3, 1.0),
+        lambda: even(normal([0.0], [1.0]), 1, 3.0),
+        lambda: traversal(torch.zeros(2), torch.zeros(3, 2), (2,)),
+        lambda: traversal(torch.zeros(2), torch.zeros(3, 2), ()),
+        lambda: manifold(torch.ones(2), torch.zeros(3, 2), (1, 1)),
+        lambda: manifold(torch.ones(2), torch.zeros(3, 2), (0, -1)),
     ],
 )
 def test_impossible_grids_are_refused(wrong):
     with pytest.raises(UsageError, match="expected"):
         wrong()
+
+
+def relaxed(spec):
+    """Return a VAE whose latents lie between 0 and 1."""
+    vae = recipes.vae(spec, latent_dim=3, hidden=(9,))
+    return composed(vae, posterior=RelaxedBernoulli((3,)), prior=RelaxedUniform((3,), binary=True), spec=spec)
+
+
+SPACES = {
+    "directions": lambda spec: recipes.hyperspherical_vae(spec, latent_dim=3, hidden=(9,)),
+    "a product": lambda spec: recipes.mixed_curvature_vae(spec, hidden=(9,)),
+    "shares": lambda spec: recipes.gumbel_vae(spec, latent_dim=2, classes=3, hidden=(9,)),
+    "one-hot": lambda spec: recipes.gmvae(spec, hidden=(9,)),
+    "between 0 and 1": relaxed,
+    "a book": recipes.vq_vae,
+    "levels": recipes.fsq_vae,
+    "signs": recipes.lfq_vae,
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("slerp", [False, True])
+def test_ways_stay_in_the_space_of_the_codes(name, slerp):
+    data = load_data("digits")
+    model = SPACES[name](data.spec).build(0)[0]
+    rows = data.test.take(2).matching(model.spec)
+    mean = encode_rows(model, rows).mean
+    way = between(model, mean[0], mean[1], 7, slerp=slerp)
+    assert way.shape == (7, *latent_shape(model))
+    torch.testing.assert_close(on_space(model, way), way)
+    if name == "directions":
+        torch.testing.assert_close(way.norm(dim=-1), torch.ones(7))
+    elif name == "a product":
+        torch.testing.assert_close(way[:, -5:].norm(dim=-1), torch.ones(7))  # the sphere of four dimensions
+    elif name == "one-hot":
+        assert sorted(way.unique().tolist()) == [0.0, 1.0]
+    elif name == "shares":
+        torch.testing.assert_close(way.sum(-1), torch.ones(7, 2))
+    elif name == "between 0 and 1":
+        assert 0 < float(way.min()) <= float(way.max()) < 1
+    elif name == "a book":
+        book = model.groups[0].posterior_family.codebook[0]
+        vectors = way[:, 0].movedim(1, -1).reshape(-1, book.shape[1])
+        assert float(torch.cdist(vectors, book).min(1).values.max()) < 1e-3
+    if len(model.groups) == 1:  # the ends are what the model itself decodes of the rows
+        made = model.reconstruct(rows.values())
+        torch.testing.assert_close(model.decode(way[[0, -1]]), made, rtol=1e-4, atol=1e-5)
 
 
 def test_codes_of_rows_are_the_posterior_whatever_the_block():

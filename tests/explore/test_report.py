@@ -15,7 +15,7 @@ from lowerbound.core.objective import Objective
 from lowerbound.core.phases import FitPrior
 from lowerbound.core.record import _REGISTRY
 from lowerbound.explore.html import page_path, picture
-from lowerbound.explore.pictures import Picture, Shown, pictures, samples
+from lowerbound.explore.pictures import Picture, Shown, _by_weight, pictures, samples
 from lowerbound.explore.report import epoch_lines, page, report, tug_points
 from lowerbound.explore.run_files import MONITORS, USUAL_MONITOR, read_run, size_on_disk
 from lowerbound.objectives import Subsets, WeighedELBO
@@ -249,6 +249,41 @@ def test_what_a_command_measured_keeps_its_lines_and_columns(tmp_path):
     (run / "eval").mkdir(parents=True)
     (run / "eval" / "doctor.json").write_text(json.dumps({"text": "dimension   rate\n        1   <b>\n"}))
     assert "<pre>dimension   rate\n        1   &lt;b&gt;</pre>" in page(read_run(run), NOTHING, beside=run)
+
+
+def test_a_command_keeps_its_spaces(tmp_path):
+    (tmp_path / "command.txt").write_text("lowerbound train vae --data 'my  <data>.csv'\n")
+    made = page(read_run(tmp_path), NOTHING, beside=tmp_path)
+    assert "<pre>lowerbound train vae --data &#x27;my  &lt;data&gt;.csv&#x27;</pre>" in made
+
+
+def test_terms_that_are_no_nats_are_not_called_so(tmp_path):
+    event = {"event": "epoch", "split": "train", "epoch": 1, "seconds": 1.0, "elbo": -9.0, "accuracy": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(event) + "\n")
+    made = page(read_run(tmp_path), NOTHING, beside=tmp_path)
+    assert "<td>elbo</td><td class=number>-9.0000</td><td>nats</td>" in made
+    assert "<td>accuracy</td><td class=number>0.5000</td><td></td>" in made
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fitted", "said"), [("ae", False, True), ("ae", True, False), ("vae", False, False)]
+)
+def test_draws_of_a_prior_that_nothing_was_fitted_to_are_told(recipe, fitted, said):
+    data = lb.load_data("digits")
+    model = getattr(lb.recipes, recipe)(data.spec, latent_dim=2, hidden=(5,)).build(0)[0]
+    if fitted:
+        model = lb.fit_prior(model, LearnedNormal((2,)), data, epochs=1)
+    assert ("This model has no density" in samples(Shown.of(model, data)).text) == said
+
+
+def test_codes_of_weighted_rows_are_drawn_by_their_weights():
+    x = np.concatenate([np.full((200, 2), -3.0), np.full((200, 2), 3.0)]).astype(np.float32)
+    weight = np.repeat([9.0, 1.0], 200)
+    rows = lb.from_arrays(x, weight=weight).train
+    chosen = _by_weight(rows, 0)
+    share = float(rows.weight[rows.values()[:, 0] < 0].sum() / rows.weight.sum())
+    # 5 standard errors of a share: false-fail rate 6e-7
+    assert abs(float((chosen.values()[:, 0] < 0).float().mean()) - share) < 5 * (share * (1 - share) / len(rows)) ** 0.5
 
 
 def test_numbers_of_earlier_weights_are_called_so(tmp_path):

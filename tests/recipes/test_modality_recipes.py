@@ -224,6 +224,12 @@ def test_the_commands_train_translate_and_score_images_without_labels(tmp_path, 
         p = [float(row[f"p{i}"]) for i in range(10)]
         assert row["made"] == str(int(np.argmax(p)))
         assert sum(p) == pytest.approx(1, abs=1e-5)
+    draw = ("--show", "draw", "--out", "drawn.csv")
+    assert told("translate", "last", "--given", "image", "--to", "label", "--num", "7", *draw)[0] == 0
+    with Path("drawn.csv").open() as file:  # what is drawn has the same probabilities
+        for row, other in zip(csv.DictReader(file), found, strict=True):
+            assert [row[f"p{i}"] for i in range(10)] == [other[f"p{i}"] for i in range(10)]
+            assert row["data"] == other["data"]
     np.save("new.npy", lb.load_data("digits").test.x[:9, 0].numpy())
     code, out, err = told("score", "last", "--data", "new.npy", "--num-samples", "3", "--json")
     assert code == 0, err

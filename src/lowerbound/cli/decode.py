@@ -8,16 +8,19 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
+from ..core.codes import Embedded
 from ..core.errors import DataError, UsageError
 from ..core.model import VAE, spec_of
 from ..data.sources import places_in
-from ..explore.latents import far_from, latent_shape, prior_of
+from ..explore.latents import far_from, latent_shape, on_space, prior_of
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import read_codes, read_labels, target, write_examples
 from .common import RunOptions, ShownOptions, open_model
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot
+
+NEAR = 1e-4  # what a table's digits may lose
 
 
 @dataclass(kw_only=True)
@@ -38,7 +41,11 @@ def command(words: list[str]) -> int:
     codes = read_codes(options.codes, latent_shape(model))
     classes = _classes(model, options, len(codes))
     y = None if classes is None else one_hot(model, classes)
-    far = far_from(codes.to(model.device), prior_of(model, y))
+    prior = prior_of(model, y)
+    if not isinstance(prior, Embedded):  # of a code book any vectors can be decoded
+        given, codes = codes, on_space(model, codes)
+        _say_moved(codes, given)
+    far = far_from(codes.to(model.device), prior)
     if far:
         say(f"warning: {far} of {len(codes)} codes lie more than 10 standard deviations from the prior's mean")
     path = target(options.out, folder / "samples" / f"decoded-{show}", spec)
@@ -51,6 +58,15 @@ def command(words: list[str]) -> int:
         y=classes,
     )
     return wrote(path, f"lowerbound sample {quote(options.run)}", as_json=options.json, num=len(codes), show=show)
+
+
+def _say_moved(codes: Tensor, given: Tensor) -> None:
+    """Say how many codes were no points of the model's space."""
+    moved = int(((codes - given).abs() > NEAR).flatten(1).any(1).sum())
+    if moved:
+        say(
+            f"{moved} of {len(codes)} codes are no points of this model's space: the points nearest to them are decoded"
+        )
 
 
 def _classes(model: VAE, options: Decode, num: int) -> Tensor | None:

@@ -213,8 +213,11 @@ def _find(described: Any) -> Iterator[Any]:
 
 
 def _measured(noisy: Noisy, made: Tensor, spec: DataSpec, *, as_json: bool) -> dict[str, Any]:
-    """Return PSNR and SSIM of input and output against the clean images, and print them; empty if nothing is known."""
+    """Return PSNR and SSIM of input and output against the clean images, and print them, where they mean something."""
     if noisy.clean is None or spec.kind != "image":
+        return {"corruption": noisy.how}
+    if spec.support == "real":
+        say(f"no PSNR and no SSIM: they are of values in [0, 1], and those of {spec.name} are any real ones")
         return {"corruption": noisy.how}
     seen = noisy.rows.seen_values()
     assert seen is not None

@@ -12,7 +12,7 @@ from ..core.errors import UsageError
 from ..core.model import VAE, spec_of
 from ..core.spec import DataSpec
 from ..data import Dataset, load_rows
-from ..explore.latents import encode_rows, interpolate, latent_shape
+from ..explore.latents import between, encode_rows
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_model, rows_of
@@ -47,8 +47,8 @@ def command(words: list[str]) -> int:
     rows = rows_of(folder, model, options) if numbered else None
     ends = [_end(word, rows, spec, options).matching(spec) for word in (options.start, options.end)]
     label = _label(options, model, ends)
-    a, b = (encode_rows(model, _of_class(end, label, spec)).mean.flatten() for end in ends)
-    codes = interpolate(a, b, options.steps, slerp=options.slerp).unflatten(1, latent_shape(model))
+    a, b = (encode_rows(model, _of_class(end, label, spec)).mean[0] for end in ends)
+    codes = between(model, a, b, options.steps, slerp=options.slerp)
     classes = None if label is None else torch.full((len(codes),), label)
     y, show = None if classes is None else one_hot(model, classes), options.show or "mean"
     made = model.decode(codes, y, show=show, seed=options.seed)

@@ -5,8 +5,11 @@ from math import prod
 from shlex import quote
 from typing import Literal
 
+from torch import Tensor
+
+from ..core.distribution import Distribution
 from ..core.errors import UsageError
-from ..explore.latents import check_axes, latent_shape, manifold, prior_of
+from ..explore.latents import check_axes, even, latent_shape, manifold, prior_of, quantiles, shares
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RunOptions, ShownOptions, open_model
@@ -42,16 +45,16 @@ def command(words: list[str]) -> int:
         )
     one = label_numbers(model, options.label, 1)
     prior = prior_of(model, None if one is None else one_hot(model, one))
-    mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
-    even = REACH if options.grid == "linear" else None
-    codes = manifold(scale, mean, options.dims, options.steps, linear=even).unflatten(1, latent_shape(model))
+    values = _values(prior, options)
+    codes = manifold(prior.mean.flatten().cpu(), values, options.dims).unflatten(1, latent_shape(model))
     if one is not None:
         say(f"class {spec.classes[int(one[0])]}")
     classes = None if one is None else one.expand(len(codes))
     show = options.show or "mean"
     made = model.decode(codes, None if classes is None else one_hot(model, classes), show=show, seed=options.seed)
     across, up = options.dims
-    steps = "equal steps of the prior's probability" if even is None else f"equal steps over {REACH:g} sd to each side"
+    linear = f"equal steps over {REACH:g} sd to each side"
+    steps = linear if options.grid == "linear" else "equal steps of the prior's probability"
     caption = sheet_caption(f"z{across} across, z{up} up, at {steps}", show)
     path = target(options.out, folder / "samples" / f"manifold-{options.grid}-{show}", spec)
     write_examples(
@@ -63,3 +66,10 @@ def command(words: list[str]) -> int:
         more={"z": codes.flatten(1)},
     )
     return wrote(path, f"lowerbound traverse {quote(options.run)}", as_json=options.json, dims=list(options.dims))
+
+
+def _values(prior: Distribution, options: Manifold) -> Tensor:
+    """Return the values that each dimension takes, `[steps, D]`."""
+    if options.grid == "linear":
+        return even(prior, options.steps, REACH)
+    return quantiles(prior, shares(options.steps, 1 - 1 / max(options.steps, 2)))

@@ -45,7 +45,10 @@ def command(words: list[str]) -> int:
     classes = label_numbers(model, options.label, options.num)
     y = None if classes is None else one_hot(model, classes)
     if not model.has_density and has_standard_prior(model, y):
-        say("this model has no density: nothing made its codes follow the prior, so samples may look like nothing")
+        say(
+            "this model has no density: unless its objective made its codes follow the prior, samples may look like "
+            f"nothing (lowerbound report {quote(options.run)} shows codes and prior)"
+        )
     made = model.sample(options.num, y, temperature=warm, show=show, seed=options.seed)
 
     def sheet() -> Image.Image:

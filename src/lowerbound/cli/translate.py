@@ -58,7 +58,8 @@ def command(words: list[str]) -> int:
     rows = opened.rows.take(few if options.num is None else options.num)
     made, own, there = made_of(opened.model, rows, options, show)
     if wanted.support == "onehot" and path.suffix.lower() != ".png":
-        _write_classes(path, made, own, there, wanted)
+        shares = made if show == "mean" else made_of(opened.model, rows, options, "mean")[0]
+        _write_classes(path, made, own, there, wanted, shares)
     else:
         known = bool(there.any())
         beside = {"original": (own, there)} if known else {}
@@ -95,8 +96,8 @@ def _sheet(rows: Dataset, own: Tensor, made: Tensor, options: Translate, show: S
     return grid(in_rows(shown, columns), columns=columns, caption=caption, labels=labels, words=below, support=support)
 
 
-def _write_classes(path: Path, made: Tensor, own: Tensor, there: Tensor, spec: DataSpec) -> None:
+def _write_classes(path: Path, made: Tensor, own: Tensor, there: Tensor, spec: DataSpec, shares: Tensor) -> None:
     """Write the class that is most probable (or drawn), that of the data (empty where missing), and probabilities."""
     names = np.asarray(spec.classes)
     data = np.where(there.all(1).numpy(), names[own.argmax(1).numpy()], "")
-    write_values(path, {"made": names[made.argmax(1).numpy()], "data": data, "p": made.numpy()})
+    write_values(path, {"made": names[made.argmax(1).numpy()], "data": data, "p": shares.numpy()})

@@ -11,7 +11,16 @@ from torch import Tensor
 from ..core.errors import UsageError
 from ..core.model import VAE
 from ..data import Dataset
-from ..explore.latents import check_axes, encode_rows, latent_shape, most_used, prior_of, traversal
+from ..explore.latents import (
+    check_axes,
+    encode_rows,
+    latent_shape,
+    most_used,
+    prior_of,
+    quantiles,
+    shares,
+    traversal,
+)
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
 from .common import RowsOptions, ShownOptions, open_rows
@@ -49,19 +58,17 @@ def command(words: list[str]) -> int:
     classes = _class(options, model, origin_rows)
     y = None if classes is None else one_hot(model, classes)
     prior = prior_of(model, y)
-    mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
-    origin = mean if origin_rows is None else encode_rows(model, origin_rows).mean.flatten()
+    origin = prior.mean.flatten().cpu() if origin_rows is None else encode_rows(model, origin_rows).mean.flatten()
+    below = shares(options.steps, options.reach)
     dims = options.dims or most_used(encode_rows(model, rows.take(LOOKED_AT)), MOST)
-    codes = traversal(origin, scale, mean, dims, options.steps, options.reach).unflatten(1, latent_shape(model))
+    codes = traversal(origin, quantiles(prior, below), dims).unflatten(1, latent_shape(model))
     show = options.show or "mean"
     every = None if classes is None else classes.expand(len(codes))
     made = model.decode(codes, None if every is None else one_hot(model, every), show=show, seed=options.seed)
     path = target(options.out, opened.folder / "samples" / f"traversal-{show}", spec)
     caption = sheet_caption("one dimension a row, at quantiles of its prior", show)
     labels = [f"z{d}" for d in dims]
-    tail = (1 - options.reach) / 2
-    shares = torch.linspace(100 * tail, 100 * (1 - tail), options.steps).tolist()
-    heads = [f"{share:.3g}%" for share in shares]
+    heads = [f"{100 * share:.3g}%" for share in below.tolist()]
     write_examples(
         path,
         made,

@@ -8,6 +8,7 @@ from typing import Any
 from ..core.errors import LowerboundError
 from ..evaluation import rate_per_dimension
 from . import figures, html
+from .modalities import has_pictures
 from .pictures import Picture, Shown, first_line, reconstructed, samples
 from .report import command, earlier_prior, epoch_lines, of_units, picture_html, tug_points
 from .run_files import RunFiles, inside, number
@@ -100,11 +101,12 @@ def _judged(files: RunFiles) -> list[tuple[float, float]] | None:
 
 def _reconstructions(sides: Sequence[Side]) -> Picture:
     name, first = "Reconstructions of the same rows", sides[0].shown
-    if first.rows.spec.kind != "image":
+    if not has_pictures(first.spec):
         return Picture(name, "None: these data are no images.")
     try:
         rows = [side.shown.rows.take(min(COLUMNS, len(side.shown.rows))) for side in sides]
-        made = {" original": first.visible(rows[0].batch(slice(None)).x)}
+        batch = rows[0].batch(slice(None))
+        made = {" original": first.visible(batch.x, batch.mask if first.spec.modalities else None)}
         for side, own in zip(sides, rows, strict=True):
             made[side.name] = first.visible(reconstructed(side.shown, own)[1])
         figure = figures.rows_of_images(made, title="originals, and below them means of p(x|z) at the mean of q(z|x)")
@@ -133,7 +135,9 @@ def _rates(sides: Sequence[Side]) -> Picture:
         except LowerboundError as error:
             missing.append(f"{side.name}: {first_line(error)}")
     figure = figures.rate_per_dimension(rates) if rates else None
-    text = "KL(q(z_d|x) || p(z_d)) of each dimension, mean over the examples."
+    levels = " of the top latent" if any(len(side.shown.model.groups) > 1 for side in sides) else ""
+    mean = "mean" if sides[0].shown.rows.weight is None else "weighted mean"
+    text = f"KL(q(z_d|x) || p(z_d)) of each dimension{levels}, {mean} over the examples."
     return Picture("What each latent dimension costs", " ".join([text if rates else "None.", *missing]), figure)
 
 

@@ -2,19 +2,25 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from ..core.codes import Embedded
+from ..core.codes import Embedded, Quantizer
 from ..core.distribution import Distribution, sample_shape
 from ..core.errors import UsageError
-from ..core.model import VAE, Group, inference
+from ..core.model import VAE, Family, Group, inference
 from ..core.noise import Stream, seeded
 from ..data.dataset import Dataset
+from ..families.hyperbolic import HyperbolicNormalAtOrigin
 from ..families.normal import DiagonalNormal
+from ..families.product import Product
+from ..families.relaxed import BinaryConcrete
 
 ROWS = 1000
+DRAWS = 20_000  # of a prior whose quantiles have no formula: shares of it are then right to 0.1% or so
 
 
 @dataclass(frozen=True)
@@ -138,75 +144,155 @@ def interpolate(
     return direction * ((1 - t) * lengths[0] + t * lengths[1])
 
 
-def quantiles(steps: int, reach: float = 0.99) -> Tensor:
-    """Return `steps` standard normal quantiles that cut the middle `reach` of the probability into equal parts.
+def between(model: VAE, start: Tensor, end: Tensor, steps: int, *, slerp: bool = False) -> Float[Tensor, "S *latent"]:
+    """Return codes of the top latent from `start` to `end`, `[*latent]` each, on the way of `interpolate`.
+
+    Ends and way are brought to the points of its space (`on_space`): directions stay directions, codes codes.
+    """
+    first, last = on_space(model, torch.stack([start, end])).flatten(1)
+    return on_space(model, interpolate(first, last, steps, slerp=slerp).unflatten(1, tuple(start.shape)))
+
+
+def on_space(model: VAE, z: Float[Tensor, "N *latent"]) -> Float[Tensor, "N *latent"]:
+    """Return codes of the top latent as points of its space: what lies beside it becomes the point nearest to it.
+
+    The mean of directions is shorter than a direction, that of one-hot vectors is none, and between two vectors of a
+    code book there is none. Vectors of real values are returned as they are.
+
+    >>> from lowerbound import load_data, recipes
+    >>> model, _ = recipes.hyperspherical_vae(load_data("digits").spec, latent_dim=1, hidden=(4,)).build(0)
+    >>> on_space(model, torch.tensor([[0.3, 0.4]]))
+    tensor([[0.6000, 0.8000]])
+    """
+    family = _top(model).posterior_family
+    with inference(model):
+        return _on_space(family, z.to(model.device)).to(z)
+
+
+def _on_space(family: Family, z: Tensor) -> Tensor:
+    """Return values `[N, *event]` as values that a family has."""
+    limits = torch.finfo(z.dtype)
+    if isinstance(family, Product):
+        sizes = [torch.Size(factor.event_shape).numel() for factor in family.families]
+        pieces = zip(family.families, z.split(sizes, -1), strict=True)
+        each = [_on_space(one, piece.unflatten(-1, one.event_shape)).flatten(1) for one, piece in pieces]
+        return torch.cat(each, -1)
+    if isinstance(family, Quantizer):
+        return family.embed(family.codes(z)).to(z)
+    if family.support == "sphere":
+        return functional.normalize(z.flatten(1), dim=-1).reshape(z.shape)
+    if family.support == "onehot":
+        return functional.one_hot(z.argmax(-1), z.shape[-1]).to(z)
+    if family.support == "simplex":
+        return functional.normalize(z.clamp_min(limits.tiny), p=1.0, dim=-1)
+    return z.clamp(limits.eps, 1 - limits.eps) if family.support == "inner" else z
+
+
+def shares(steps: int, reach: float = 0.99) -> Float[Tensor, " S"]:
+    """Return the shares of a distribution below each of `steps` values that cut its middle `reach` into equal parts.
 
     Raises:
         UsageError: if there are fewer than 2, or the reach is no share.
 
-    >>> [round(v, 3) for v in quantiles(3, 0.9).tolist()]
-    [-1.645, 0.0, 1.645]
+    >>> [round(v, 3) for v in shares(3, 0.9).tolist()]
+    [0.05, 0.5, 0.95]
     """
     if steps < 2:
         raise UsageError(f"a grid cannot have {steps} steps", expected="2 or more")
     if not 0 < reach < 1:
         raise UsageError(f"the share of the prior cannot be {reach}", expected="above 0 and below 1")
     tail = (1 - reach) / 2
-    return torch.special.ndtri(torch.linspace(tail, 1 - tail, steps, dtype=torch.float64)).float()
+    return torch.linspace(tail, 1 - tail, steps, dtype=torch.float64)
 
 
-def traversal(
-    origin: Float[Tensor, " D"], prior_scale: Float[Tensor, " D"], prior_mean: Float[Tensor, " D"],
-    dims: tuple[int, ...], steps: int, reach: float = 0.99,
-) -> Float[Tensor, "M D"]:  # fmt: skip
-    """Return codes `[len(dims) * steps, D]`: each dimension in turn at its prior's quantiles, the others at `origin`.
+def quantiles(prior: Distribution, below: Float[Tensor, " S"]) -> Float[Tensor, "S D"]:
+    """Return the values of each dimension of z below which these shares of the prior lie, on the CPU.
+
+    Exact where the dimensions are normal; of other priors those of 20,000 draws, the same ones at each call.
+
+    Args:
+        prior: p(z), of one condition at most.
+        below: the shares, each above 0 and below 1.
+
+    >>> p = DiagonalNormal(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 2.0]), 1)
+    >>> quantiles(p, shares(3, 0.9))
+    tensor([[-1.6449,  1.7103],
+            [ 0.0000,  5.0000],
+            [ 1.6449,  8.2897]])
+    """
+    if isinstance(prior, DiagonalNormal | HyperbolicNormalAtOrigin):
+        mean, scale = (v.detach().reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
+        return mean + scale * torch.special.ndtri(below)[:, None].to(mean)
+    with seeded(Stream.SHOWN, 0, 2):
+        drawn = prior.sample((DRAWS,)).reshape(DRAWS, -1).cpu()
+    return torch.from_numpy(np.quantile(drawn.numpy(), below.numpy(), axis=0)).to(drawn)
+
+
+def even(prior: Distribution, steps: int, reach: float) -> Float[Tensor, "S D"]:
+    """Return equal steps over `reach` standard deviations of the prior to each side of its mean, on the CPU.
+
+    They end where its values do.
+
+    Args:
+        prior: p(z), of one condition at most.
+        steps: how many values.
+        reach: how many standard deviations.
 
     Raises:
-        UsageError: if there is no such dimension, or the grid is impossible.
+        UsageError: if there are fewer than 2 steps.
+    """
+    if steps < 2:
+        raise UsageError(f"a grid cannot have {steps} steps", expected="2 or more")
+    mean, scale = (v.detach().reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
+    low, high = mean - reach * scale, mean + reach * scale
+    if isinstance(prior, BinaryConcrete):
+        eps = torch.finfo(mean.dtype).eps
+        low, high = low.clamp_min(eps), high.clamp_max(1 - eps)
+    return low + (high - low) * torch.linspace(0, 1, steps)[:, None]
 
-    >>> traversal(torch.zeros(3), torch.ones(3), torch.zeros(3), (1,), 3, 0.9)[:, 1]
-    tensor([-1.6449,  0.0000,  1.6449])
+
+def traversal(origin: Float[Tensor, " D"], values: Float[Tensor, "S D"], dims: tuple[int, ...]) -> Float[Tensor, "M D"]:
+    """Return codes `[len(dims) * S, D]`: each dimension in turn at its values, the others at `origin`.
+
+    Args:
+        origin: the code whose other dimensions are kept.
+        values: of each dimension, such as the prior's `quantiles`.
+        dims: which dimensions.
+
+    Raises:
+        UsageError: if there is no such dimension.
+
+    >>> traversal(torch.zeros(3), torch.tensor([[-1.0], [2.0]]).expand(2, 3), (1,))
+    tensor([[ 0., -1.,  0.],
+            [ 0.,  2.,  0.]])
     """
     check_dims(dims, len(origin))
-    moved = quantiles(steps, reach)
-    codes = origin.repeat(len(dims), steps, 1)
+    codes = origin.repeat(len(dims), len(values), 1)
     for row, d in enumerate(dims):
-        codes[row, :, d] = prior_mean[d] + prior_scale[d] * moved
+        codes[row, :, d] = values[:, d]
     return codes.flatten(0, 1)
 
 
-def manifold(
-    prior_scale: Float[Tensor, " D"],
-    prior_mean: Float[Tensor, " D"],
-    dims: tuple[int, int],
-    steps: int,
-    *,
-    linear: float | None = None,
-) -> Float[Tensor, "M D"]:
-    """Return codes `[steps * steps, D]` on a grid of two dimensions, the second falling from row to row.
+def manifold(middle: Float[Tensor, " D"], values: Float[Tensor, "S D"], dims: tuple[int, int]) -> Float[Tensor, "M D"]:
+    """Return codes `[S * S, D]` on a grid of two dimensions, the second falling from row to row.
 
-    Equal parts of the prior's probability lie between neighbours (Kingma & Welling 2014, arXiv 1312.6114, fig. 4), or
-    with `linear` equal steps; the dimensions not shown are at the prior's mean.
+    With the quantiles of `shares(steps, 1 - 1 / steps)` equal parts of the prior's probability lie between neighbours
+    (Kingma & Welling 2014, arXiv 1312.6114, fig. 4).
 
     Args:
-        prior_scale: standard deviation of each dimension.
-        prior_mean: mean of each dimension.
+        middle: the code whose other dimensions are kept, such as the prior's mean.
+        values: of each dimension, rising.
         dims: the dimension from left to right, and that from bottom to top.
-        steps: values of each.
-        linear: how many standard deviations an even grid reaches to each side.
 
     Raises:
-        UsageError: if there are no such two dimensions, or the grid is impossible.
+        UsageError: if there are no such two dimensions.
     """
-    check_dims(dims, len(prior_mean))
+    check_dims(dims, len(middle))
     if len(dims) != 2 or dims[0] == dims[1]:
         raise UsageError(f"a manifold cannot show the dimensions {dims}", expected="two different ones")
-    moved = quantiles(steps, 1 - 1 / max(steps, 2))
-    if linear is not None:
-        moved = torch.linspace(-linear, linear, steps)
-    codes = prior_mean.repeat(steps, steps, 1)
-    codes[:, :, dims[0]] = prior_mean[dims[0]] + prior_scale[dims[0]] * moved
-    codes[:, :, dims[1]] = (prior_mean[dims[1]] + prior_scale[dims[1]] * moved.flip(0))[:, None]
+    codes = middle.repeat(len(values), len(values), 1)
+    codes[:, :, dims[0]] = values[:, dims[0]]
+    codes[:, :, dims[1]] = values[:, dims[1]].flip(0)[:, None]
     return codes.flatten(0, 1)
 
 

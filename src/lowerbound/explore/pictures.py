@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..core.errors import DataError, LowerboundError
 from ..core.model import VAE, spec_of
+from ..core.noise import Stream, generator
 from ..core.spec import DataSpec
 from ..core.types import Batch
 from ..data.dataset import Data, Dataset
@@ -22,17 +23,19 @@ from ..train.snapshots import read_snapshots
 from . import figures
 from .latents import (
     Codes,
+    between,
     draw_prior,
     draw_rows,
     encode_rows,
+    even,
     has_axes,
     has_standard_prior,
-    interpolate,
     latent_shape,
     manifold,
     most_used,
     prior_of,
     quantiles,
+    shares,
     traversal,
 )
 from .modalities import has_pictures, table_of, tiles_of
@@ -143,9 +146,9 @@ class Shown:
         number = self.spec.num_classes
         return torch.eye(number)[torch.arange(count) % number]
 
-    def labels(self) -> Tensor | None:
-        """Return the one-hot labels of the rows whose codes are looked at, for a conditional model."""
-        return self.first_rows.labels() if self.model.conditional else None
+    def labels(self, rows: Dataset | None = None) -> Tensor | None:
+        """Return the one-hot labels of rows, of those whose codes are looked at by default, for a conditional model."""
+        return (self.first_rows if rows is None else rows).labels() if self.model.conditional else None
 
 
 def pictures(shown: Shown) -> Iterator[Picture]:
@@ -209,7 +212,10 @@ def samples(shown: Shown) -> Picture:
 
 
 def _note(shown: Shown) -> str:
-    return "" if shown.model.has_density else " Nothing made this model's codes follow the prior."
+    """Say where draws of the prior may be far from all codes: no bound was optimised, and no prior fitted since."""
+    if shown.model.has_density or not has_standard_prior(shown.model, shown.classes(1)):
+        return ""
+    return " This model has no density: only where its codes follow the prior are such draws like the data."
 
 
 def _sampled_rows(shown: Shown) -> Picture:
@@ -312,16 +318,27 @@ def _rates(shown: Shown) -> Picture | None:
 
 
 def _aggregate(shown: Shown) -> Picture:
-    draws = draw_rows(shown.model, shown.first_rows, seed=shown.seed).flatten(1)
+    rows = _by_weight(shown.first_rows, shown.seed)
+    draws, y = draw_rows(shown.model, rows, seed=shown.seed).flatten(1), shown.labels(rows)
     against = None
-    if not has_standard_prior(shown.model, shown.labels()):
-        against = draw_prior(shown.model, shown.labels(), len(draws), seed=shown.seed).flatten(1)
+    if not has_standard_prior(shown.model, y):
+        against = draw_prior(shown.model, y, len(draws), seed=shown.seed).flatten(1)
     dims = most_used(shown.codes, 6)
+    chosen = "" if rows.weight is None else ", drawn by their weights"
     text = (
-        f"One draw from q(z|x) for each of {len(draws)} {shown.rows.split} examples, against the prior: samples are "
+        f"One draw from q(z|x) for each of {len(draws)} {rows.split} examples{chosen}, against the prior: samples are "
         "good only where the two agree. The dimensions whose means vary most come first."
     )
     return Picture("", text, figures.aggregate_against_prior(draws, against, dims=dims))
+
+
+def _by_weight(rows: Dataset, seed: int) -> Dataset:
+    """Return the rows, or where they have weights as many drawn by these: q(z) is the mean of q(z|x) by weight."""
+    if rows.weight is None or not bool(rows.weight.any()):
+        return rows
+    weight = rows.weight.double().cpu()
+    chosen = torch.multinomial(weight, len(rows), replacement=True, generator=generator(Stream.SHOWN, seed, 3))
+    return rows.rows(chosen.to(rows.x.device))
 
 
 def _scatter(shown: Shown) -> Picture | None:
@@ -344,14 +361,12 @@ def _traversals(shown: Shown) -> Picture | None:
     if not _is_image(shown) or not has_axes(shown.model):
         return None
     y = shown.classes(1)
-    prior = prior_of(shown.model, y)
-    mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
+    prior, below = prior_of(shown.model, y), shares(STEPS)
     dims = most_used(shown.codes, DIMS)
-    codes = traversal(mean, scale, mean, dims, STEPS).unflatten(1, latent_shape(shown.model))
+    codes = traversal(prior.mean.flatten().cpu(), quantiles(prior, below), dims).unflatten(1, latent_shape(shown.model))
     decoded = shown.model.decode(codes, None if y is None else y.expand(len(codes), -1))
-    shares = torch.special.ndtr(quantiles(STEPS).double()).tolist()
     text = f"One dimension at a time over quantiles of the prior, the others at the prior's mean.{_of_first(shown)}"
-    how = {"dims": dims, "probabilities": shares, "words": shown.words(decoded)}
+    how = {"dims": dims, "probabilities": below.tolist(), "words": shown.words(decoded)}
     return Picture("", text, figures.traversals(shown.visible(decoded), **how))
 
 
@@ -360,10 +375,10 @@ def _interpolations(shown: Shown) -> Picture | None:
     if not (written or _is_image(shown)) or len(shown.rows) < 2:
         return None
     first, second = _two(shown)
-    ends = shown.codes.mean.flatten(1)[[first, second]]
+    ends = shown.codes.mean[[first, second]]
     made = {}
     for name, slerp in (("linear", False), ("spherical", True)):
-        codes = interpolate(ends[0], ends[1], STEPS, slerp=slerp).unflatten(1, latent_shape(shown.model))
+        codes = between(shown.model, ends[0], ends[1], STEPS, slerp=slerp)
         y = shown.rows.labels(slice(first, first + 1)) if shown.model.conditional else None
         made[name] = shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)).cpu()
     text = f"From {shown.rows.split} example {first} to example {second}, on a line and on an arc around 0."
@@ -390,14 +405,13 @@ def _manifold(shown: Shown) -> Picture | None:
         return None
     y = shown.classes(1)
     prior = prior_of(shown.model, y)
-    mean, scale = (v.reshape(-1).cpu() for v in (prior.mean, prior.variance.sqrt()))
     grids = {
-        "equal steps, 3 sd to each side": manifold(scale, mean, (0, 1), GRID, linear=3.0),
-        "equal probability (inverse CDF)": manifold(scale, mean, (0, 1), GRID),
+        "equal steps, 3 sd to each side": even(prior, GRID, 3.0),
+        "equal probability (inverse CDF)": quantiles(prior, shares(GRID, 1 - 1 / GRID)),
     }
     made = {}
-    for name, codes in grids.items():
-        z = codes.unflatten(1, latent_shape(shown.model))
+    for name, values in grids.items():
+        z = manifold(prior.mean.flatten().cpu(), values, (0, 1)).unflatten(1, latent_shape(shown.model))
         made[name] = shown.visible(shown.model.decode(z, None if y is None else y.expand(len(z), -1)))
     text = f"Means of p(x|z) over the latent plane, by two ways to place the codes.{_of_first(shown)}"
     return Picture("", text, figures.learned_manifold(made, steps=GRID))

@@ -20,6 +20,8 @@ from .run_files import RunFiles, inside, number, read_run, readable_size, texts
 
 MOST_COLUMNS, MOST_FILES = 30, 60
 UNITS = {**dict.fromkeys(("elbo", "distortion", "rate", "nll"), "nats"), "bits_per_dim": "bits/dim", "psnr": "dB"}
+BARE = ("accuracy", "code", "decoder_penalty", "distance", "hsic", "mmd", "multiplier", "spectral")
+"""Terms of objectives that are no nats: each has a weight that makes it such in the loss, or is none of it."""
 KINDS = {"elbo": "bound", "distortion": "estimate", "rate": "estimate"}
 
 
@@ -226,7 +228,7 @@ def _of_training(run: RunFiles) -> str:
     event = run.epochs.get(split, {}).get(epoch, {})
     skipped = ("epoch", "step", "seconds")
     rows = [
-        [name, f"{value:.4f}", "nats", KINDS.get(name, "of the objective")]
+        [name, f"{value:.4f}", "" if name in BARE else "nats", KINDS.get(name, "of the objective")]
         for name, value in ((name, number(value)) for name, value in event.items() if name not in skipped)
         if value is not None
     ]
@@ -344,10 +346,10 @@ def _ends(lines: Mapping[str, list[tuple[float, float]]]) -> str:
 def command(run: RunFiles) -> str:
     """Return the commands of a run as HTML."""
     try:
-        lines = (run.folder / "command.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        said = (run.folder / "command.txt").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return html.words("command.txt is missing.")
-    return "<pre>" + "\n".join(html.text(line) for line in lines) + "</pre>"
+    return f"<pre>{html.lines(said)}</pre>"
 
 
 def _files(run: RunFiles, beside: Path) -> str:

@@ -15,7 +15,7 @@ from ..core.spec import DataSpec
 from ..data.images import write_images
 from ..data.numpy_files import read_arrays
 from ..data.sequences import to_sequences
-from ..ship.files import replaced
+from ..ship.files import MANIFEST, replaced
 from .modalities import has_pictures, table_of
 
 SUFFIXES = (".png", ".npz", ".csv", ".parquet", ".txt")
@@ -215,9 +215,10 @@ def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> Non
         table = pa.table(table_of(spec, x))
     else:
         table = pa.table({f"x{i}": values[:, i] for i in range(values.shape[1])})
-    if y is not None and spec.label is not None:
+    if y is not None:
         names = [spec.classes[i] for i in y.tolist()]
-        table = table.append_column(spec.label.name, arrow_column(names, spec.label))
+        name = _free(dict.fromkeys(table.column_names), "y") if spec.label is None else spec.label.name
+        table = table.append_column(name, pa.array(names) if spec.label is None else arrow_column(names, spec.label))
     write_table(table, path)
 
 
@@ -302,7 +303,13 @@ def _code_columns(path: Path, size: int) -> np.ndarray:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; raise UsageError if that cannot be done."""
+    """Make a folder and those above it.
+
+    Raises:
+        UsageError: if that cannot be done, or it is a saved model's: another file would damage it.
+    """
+    if (folder / MANIFEST).exists():
+        raise UsageError(f"{folder} is a saved model, to which no file may be added", fix="choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -107,12 +107,15 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise CorruptArtifact unless the folder's files are those of its manifest, each with its SHA-256 sum."""
+    """Raise CorruptArtifact unless the folder's files are those of its manifest, each with its SHA-256 sum.
+
+    Folders in it, such as those where commands put what a saved model makes, are nobody's business.
+    """
     manifest = read_json(path / MANIFEST)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict):
         raise CorruptArtifact("the manifest lists no files", where=str(path / MANIFEST))
-    unlisted = [name for name in _visible(path) if name not in files]
+    unlisted = [name for name in _visible(path) if name not in files and not (path / name).is_dir()]
     if unlisted or not files:
         raise CorruptArtifact(f"the manifest does not list {', '.join(unlisted) or 'a file'}", where=str(path))
     for name, expected in files.items():

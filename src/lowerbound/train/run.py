@@ -215,6 +215,8 @@ def free_name(folder: Path, name: str) -> Path:
 def find_run(name: str | Path, runs: Path = Path("runs")) -> Path:
     """Return the folder of a run given by path, by its name under `runs/`, or as "last".
 
+    A saved model counts as a run; that inside a run stands for the run.
+
     Raises:
         DataError: if there is no such run.
     """
@@ -223,7 +225,8 @@ def find_run(name: str | Path, runs: Path = Path("runs")) -> Path:
         return max(known, key=_started)
     for candidate in (Path(name), runs / str(name)):
         if (candidate / "status.json").is_file() or (candidate / "config.json").is_file():
-            return candidate
+            place = candidate if candidate.name else candidate.resolve()
+            return place.parent if place.name == "model" and (place.parent / "status.json").is_file() else candidate
     names = sorted(p.name for p in known)
     near = get_close_matches(str(name), names, 1)
     listed = ", ".join([*names[:10], *(["..."] if len(names) > 10 else [])]) or "none yet"
