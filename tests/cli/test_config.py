@@ -56,6 +56,17 @@ def test_json_is_read_too(lowerbound):
     assert load("run").groups[0].posterior_family.event_shape == (2,)
 
 
+def test_words_that_yaml_takes_for_truth_are_words_where_an_option_has_some(lowerbound):
+    Path("c.yaml").write_text("recipe: vae\ndata: t.csv\nstandardize: no\nlabel: on\nskip_bad: yes\nreport: off\n")
+    code, out, err = lowerbound("train", "--config", "c.yaml", "--print-config")
+    assert code == 0, err
+    options = yaml.safe_load(out)
+    names = ("standardize", "label", "skip_bad", "report")
+    assert [options[name] for name in names] == ["no", "on", True, False]
+    Path("again.yaml").write_text(out)
+    assert lowerbound("train", "--config", "again.yaml", "--print-config")[1] == out
+
+
 WRONG = {
     "unknown option": ("data: digits\nlatent_dims: 4\n", ("'latent_dims'", "line 2", "did you mean latent_dim?")),
     "no YAML": ("data: [digits\nepochs: 1\n", ("is not YAML", "line 2", "column 7")),
