@@ -135,6 +135,25 @@ def test_predicted_memory_counts_pieces_the_average_and_critics():
     assert critic and predict(with_critic, data).model_bytes - plain.model_bytes == 4 * 4 * critic
 
 
+@pytest.mark.parametrize("words", [("hamiltonian_vae",), ("rae",), ("vae", "--prior", "flow_matching")])
+def test_a_dry_run_of_what_takes_derivatives_itself(lowerbound, words):
+    code, out, err = lowerbound("train", *words, "--data", "digits", "--dry-run")
+    assert code == 0, err
+    assert "one step" in out
+
+
+def test_what_a_graph_keeps_is_what_its_passes_were_seen_to_keep(monkeypatch):
+    data = load_data("digits")
+    recipe = recipes.vae(data.spec, latent_dim=3, hidden=(64,))
+    seen = predict(recipe, data).batch_bytes
+
+    def without(*hooks):
+        raise RuntimeError("no saved tensor hooks")
+
+    monkeypatch.setattr("torch.autograd.graph.saved_tensors_hooks", without)
+    assert predict(recipe, data).batch_bytes == pytest.approx(seen, rel=0.1)
+
+
 def test_fine_tuning_and_more_epochs(lowerbound):
     assert lowerbound("train", "vae", *SMALL, "--out", "first")[0] == 0
     assert lowerbound("train", "vae", *SMALL, "--init-from", "first", "--out", "second")[0] == 0
