@@ -56,6 +56,17 @@ def test_json_is_read_too(lowerbound):
     assert load("run").groups[0].posterior_family.event_shape == (2,)
 
 
+def test_words_that_yaml_takes_for_truth_are_words_where_an_option_has_some(lowerbound):
+    Path("c.yaml").write_text("recipe: vae\ndata: t.csv\nstandardize: no\nlabel: on\nskip_bad: yes\nreport: off\n")
+    code, out, err = lowerbound("train", "--config", "c.yaml", "--print-config")
+    assert code == 0, err
+    options = yaml.safe_load(out)
+    names = ("standardize", "label", "skip_bad", "report")
+    assert [options[name] for name in names] == ["no", "on", True, False]
+    Path("again.yaml").write_text(out)
+    assert lowerbound("train", "--config", "again.yaml", "--print-config")[1] == out
+
+
 WRONG = {
     "unknown option": ("data: digits\nlatent_dims: 4\n", ("'latent_dims'", "line 2", "did you mean latent_dim?")),
     "no YAML": ("data: [digits\nepochs: 1\n", ("is not YAML", "line 2", "column 7")),
@@ -122,6 +133,25 @@ def test_predicted_memory_counts_pieces_the_average_and_critics():
     with_critic = recipes.factor_vae(data.spec, latent_dim=3, hidden=(64,))
     critic = sum(p.numel() for p in with_critic.build()[1].parameters())
     assert critic and predict(with_critic, data).model_bytes - plain.model_bytes == 4 * 4 * critic
+
+
+@pytest.mark.parametrize("words", [("hamiltonian_vae",), ("rae",), ("vae", "--prior", "flow_matching")])
+def test_a_dry_run_of_what_takes_derivatives_itself(lowerbound, words):
+    code, out, err = lowerbound("train", *words, "--data", "digits", "--dry-run")
+    assert code == 0, err
+    assert "one step" in out
+
+
+def test_what_a_graph_keeps_is_what_its_passes_were_seen_to_keep(monkeypatch):
+    data = load_data("digits")
+    recipe = recipes.vae(data.spec, latent_dim=3, hidden=(64,))
+    seen = predict(recipe, data).batch_bytes
+
+    def without(*hooks):
+        raise RuntimeError("no saved tensor hooks")
+
+    monkeypatch.setattr("torch.autograd.graph.saved_tensors_hooks", without)
+    assert predict(recipe, data).batch_bytes == pytest.approx(seen, rel=0.1)
 
 
 def test_fine_tuning_and_more_epochs(lowerbound):

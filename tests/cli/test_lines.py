@@ -40,10 +40,19 @@ def test_texts_go_in_and_texts_come_out(home, told):
 
 
 def test_what_a_model_of_lines_cannot_take_is_said(home, told):
-    (home / "bad.txt").write_text("kasunix\nkasu!\n")
+    (home / "bad.txt").write_text("\n\nkasunix\r\n\nkasu!\n")  # empty lines are left out and counted
     code, _, err = told("score", "runs/n", "--data", "bad.txt")
     assert code == 2
-    assert "row 2, symbol 5" in err
+    assert "line 5, symbol 5" in err
+    (home / "bad.txt").write_text("\nkasunix\n" + "ka" * 20)
+    assert "line 3" in told("score", "runs/n", "--data", "bad.txt")[2]
+    (home / "bad.txt").write_text("\nka\n" + "ka" * 5001)
+    code, _, err = told("train", "sequence_vae", "--data", "lines:bad.txt")
+    assert code == 2
+    assert "10,002 symbols" in err and "line 3" in err
+    (home / "bad.txt").write_text("kasu\nmotel\n", encoding="utf-16")
+    assert "--encoding utf-16" in told("data", "lines:bad.txt")[2]
+    assert told("data", "lines:bad.txt", "--encoding", "utf-16")[0] == 0
     code, _, err = told("denoise", "runs/n", "--noise", "gaussian", "--amount", "0.1")
     assert code == 2
     assert "symbols" in err

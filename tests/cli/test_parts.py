@@ -91,6 +91,17 @@ def test_parts_are_listed_and_shown(lowerbound):
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY, ids=lambda value: str(value))
+def test_what_is_advised_after_a_part_is_not_refused(lowerbound, kind, name):
+    plain = ["train", "vae", "--data", "digits", f"--{kind}", name]
+    _, _, err = lowerbound("parts", kind, name)
+    advice = err.strip().splitlines()[-1].removeprefix("next:  lowerbound ").split()
+    code = lowerbound(*plain, "--dry-run")[0]
+    assert code == (0 if advice == plain else 2)
+    others = (["fit-prior", "RUN", "--prior", name], ["train", "RECIPE", "--data", "NAME|PATH", f"--{kind}", name])
+    assert advice == (plain if code == 0 else others[kind != "prior"])
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY, ids=lambda value: str(value))
 def test_every_option_of_a_part_has_a_default_and_a_text(kind, name):
     doc = inspect.getdoc(maker(kind, name)) or ""
     for option in part_options(kind, name).__dataclass_fields__.values():

@@ -120,7 +120,11 @@ def test_without_a_grid_there_are_several_seeds(tmp_path, monkeypatch, told):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "sweep.json is not JSON"), ("[2]", "does not say what"), ('{"recipe": "vae", "options": 2}', "does not say what")],
+    [
+        ("{", "sweep.json is not JSON"),
+        ("[2]", "does not say what"),
+        ('{"recipe": "vae", "options": 2}', "does not say what"),
+    ],
 )
 def test_a_damaged_note_of_a_sweep_is_named_and_no_run_is_lost(text, said, swept, trained, told):
     path = swept / "sweep.json"

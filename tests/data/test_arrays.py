@@ -5,7 +5,7 @@ import pytest
 import torch
 from idx_files import images
 
-from lowerbound import from_arrays
+from lowerbound import from_arrays, load_data
 from lowerbound.core.errors import DataError, LowerboundError
 
 rng = np.random.default_rng(6)
@@ -194,3 +194,13 @@ def test_labels_that_do_not_fit_are_refused(y, test_y, words):
         from_arrays(rng.random((24, 2)), y, test=(rng.random((4, 2)), test_y))
     for word in words:
         assert word in str(caught.value), caught.value
+
+
+def test_more_axes_than_an_image_has_are_refused(tmp_path):
+    x = np.zeros((6, 2, 3, 4, 4), np.float32)
+    with pytest.raises(DataError, match=r"shape \(6, 2, 3, 4, 4\)"):
+        from_arrays(x)
+    np.save(tmp_path / "x.npy", x)
+    for memory in ("auto", "map"):
+        with pytest.raises(DataError, match=r"shape \(6, 2, 3, 4, 4\)"):
+            load_data(tmp_path / "x.npy", memory=memory)

@@ -70,7 +70,7 @@ def test_a_file_of_lines_is_read_and_new_lines_as_a_model_saw_its_own(tmp_path):
     rows, _ = load_rows(tmp_path / "more.txt", data.spec)
     assert to_sequences(rows.values(), data.spec) == ["nab"]
     assert rows.spec.shape == data.spec.shape
-    for text, said in (("nab\nxa\n", "row 2, symbol 1"), ("a\nbanana\n", "6 symbols"), ("\n\n", "0 sequences")):
+    for text, said in (("nab\n\nxa\n", "line 3, symbol 1"), ("a\nbanana\n", "6 symbols"), ("\n\n", "0 sequences")):
         (tmp_path / "more.txt").write_text(text)
         with pytest.raises(DataError) as caught:
             load_rows(f"lines:{tmp_path / 'more.txt'}", data.spec)

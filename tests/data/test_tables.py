@@ -222,6 +222,8 @@ def test_texts_that_are_no_categories():
     words = ("column 'x' holds 300 different texts in 300 rows", "identifier", "--columns age", "x:category")
     table = pa.table({"x": ids, "age": range(300)})
     refused(lambda: columns_of(table, name="t"), *words)
+    assert "lines:FILE" not in refused(lambda: columns_of(table, name="t"))
+    refused(lambda: typed(ids), "lines:FILE")  # a file of names alone may be one of sequences
     assert len(columns_of(table, ["x:category"], name="t")[0].categories) == 300
     assert len(typed(ids[:19]).categories) == 19  # too few to judge
     assert len(typed(ids[:20] * 2).categories) == 20  # half of them
@@ -245,6 +247,18 @@ def test_one_bad_cell_among_numbers():
     assert typed(["38", "40", "42"] * 9).categories == ("38", "40", "42")  # texts as the file says
     refused(lambda: typed([f"{i % 3},5" for i in range(30)]), "numbers with a comma, like '0,5'", "row 1")
     refused(lambda: typed(["1,234.5", "7"] * 30), "numbers with a comma, like '1,234.5'")
+
+
+def test_dates_that_are_read_as_texts():
+    refused(lambda: typed(["01.02.2020", "3/4/2021 10:30"] * 15), "dates like '01.02.2020'", "2020-12-31", "x:category")
+    refused(lambda: typed([None, "2020/1/2"] * 25), "dates like '2020/1/2'", "in 25 rows, first in row 2")
+    cells = [f"2020-01-{1 + i % 9:02}" for i in range(30)]
+    assert typed(cells).kind == "category"  # texts as the file says
+    cells[6] = "soon"
+    refused(lambda: typed(cells), "'soon' among dates in row 7", "2020-12-31", "leave it empty", "x:category")
+    assert len(typed(cells, None, ":category").categories) == 10
+    assert typed(["1.2.3", "10.0.12"] * 15).kind == "category"  # versions, not dates
+    assert typed(["01.02.2020"] * 19).kind == "category"  # too few to judge
 
 
 def test_what_encode_refuses():

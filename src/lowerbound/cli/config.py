@@ -1,7 +1,7 @@
 """Options of a training as a YAML (or JSON) file, and the run or recipe they are read from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Config:
-    """The options a file holds, and the line each stands in."""
+    """The options a file holds, the line each stands in, and what is written there of those that are one value."""
 
     path: Path
     values: dict[str, Any]
     lines: dict[str, int]
+    texts: dict[str, str] = field(default_factory=dict)
 
     def where(self, name: str) -> str:
         """Say where an option stands."""
@@ -54,14 +55,17 @@ def read_config(path: Path) -> Config:
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UsageError(f"{path.name} holds no options", where=str(path), expected="lines such as `latent_dim: 8`")
     lines: dict[str, int] = {}
-    for key, _ in node.value:
+    texts: dict[str, str] = {}
+    for key, value in node.value:
         name = str(key.value).replace("-", "_")
         if name in lines:
             raise UsageError(
                 f"the option {name} is there twice", where=f"{path}, line {key.start_mark.line + 1}", fix="keep one"
             )
         lines[name] = key.start_mark.line + 1
-    return Config(path, {str(key).replace("-", "_"): value for key, value in values.items()}, lines)
+        if isinstance(value, yaml.ScalarNode):
+            texts[name] = value.value
+    return Config(path, {str(key).replace("-", "_"): value for key, value in values.items()}, lines, texts)
 
 
 def _problem(error: Exception) -> str:
@@ -73,8 +77,14 @@ def _place(path: Path, error: Exception) -> str:
     return str(path) if mark is None else f"{path}, line {mark.line + 1}, column {mark.column + 1}"
 
 
-def words_of(config: Config, known: Iterable[str]) -> list[str]:
+def words_of(config: Config, known: Iterable[str], switches: Container[str] | None = None) -> list[str]:
     """Return the options of a file as words of the command line.
+
+    Args:
+        config: the file.
+        known: names of the options there are.
+        switches: those that are on or off, without a value; of others, what YAML takes for true or false (yes, no, on,
+            off) is a word. None: all whose value is true or false.
 
     Raises:
         UsageError: if one is unknown; the message says where it stands and names the nearest.
@@ -89,7 +99,8 @@ def words_of(config: Config, known: Iterable[str]) -> list[str]:
                 expected=", ".join(sorted(names)),
                 fix=f"did you mean {near[0]}?" if near else "remove it",
             )
-        words += _words(name, value, config)
+        word = isinstance(value, bool) and switches is not None and name not in switches
+        words += _words(name, config.texts.get(name, str(value)) if word else value, config)
     return words
 
 

@@ -19,10 +19,11 @@ from .output import result, result_json, say
 
 PATHS = (
     "a folder of images, with one sub-folder for each class, or train/ and test/ above them",
-    "a .csv, .tsv or .parquet table",
+    "a .csv, .tsv or .parquet table, or a folder of .parquet files of one schema",
     "a .npy or .npz file of arrays",
     "an IDX file, or a folder of them with MNIST's names",
-    "a data set saved by Hugging Face `datasets`",
+    "a data set saved by Hugging Face `datasets`, or hf:NAME or hf:FOLDER, what `datasets` streams under that name",
+    "lines:FILE, a text file with one sequence on each line",
 )
 CONV_FROM = 24  # pixels of the smaller side
 SMALL: dict[str, Any] = {"hidden": (4,), "channels": (2,), "latent_dim": 1}  # for models that are built to be refused

@@ -57,7 +57,7 @@ USAGE = "\n".join(
         "lowerbound COMMAND --help tells more. RUN is a path, a name under runs/, or `last`.",
         "Results go to standard output, talk to standard error.",
         "exit codes: 0 done; 2 usage or data; 3 training failed; 4 damaged file; 5 disk or memory; "
-        "6 a process lost; 130 interrupted",
+        "6 a process lost; 130 interrupted; 143 terminated; 1 a bug of lowerbound",
     ]
 )
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import docstring_parser
 import tyro
 
-from ..core.errors import UsageError
+from ..core.errors import LowerboundError, UsageError
+from ..data import load_data
+from . import train
 from .mistakes import parse
 from .output import result, result_json, say
 from .parts import KINDS, Kind, maker, names_of, part_options
@@ -69,4 +71,16 @@ def _show(facts: dict[str, Any]) -> None:
     result(f"{kind} {name}\n\n{facts['doc'].partition('>>>')[0].rstrip()}\n")
     for option, default in facts["options"].items():
         result(f"  --{kind}.{option.replace('_', '-')}  (default {default})")
-    say(f"next:  lowerbound train vae --data mnist --{kind} {name}")
+    say(f"next:  {_following(kind, name)}")
+
+
+def _following(kind: Kind, name: str) -> str:
+    """Return a command that puts a part to use and is not refused; in capitals what only the user knows."""
+    words = ["vae", "--data", "digits", f"--{kind}", name]
+    try:
+        train.made_recipe(train.read(words), load_data("digits").spec)
+    except LowerboundError:
+        if kind == "prior":
+            return f"lowerbound fit-prior RUN --prior {name}"
+        return f"lowerbound train RECIPE --data NAME|PATH --{kind} {name}"
+    return f"lowerbound train {' '.join(words)}"

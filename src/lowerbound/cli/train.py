@@ -78,9 +78,10 @@ def read(words: list[str]) -> Asked:
     function = find(name)
     kind = train_options(name, function)
     if config is not None:
+        of_parts = [key for key in config.values if key.partition(".")[0] in KINDS]
         known = [f.name for f in fields(kind) if f.name not in ("config", "print_config", "dry_run")]
-        known += [key for key in config.values if key.partition(".")[0] in KINDS]
-        rest = [*words_of(config, known), *rest]
+        switches = [f.name for f in fields(kind) if isinstance(f.default, bool)]
+        rest = [*words_of(config, [*known, *of_parts], [*switches, *of_parts]), *rest]
     rest, dotted = split_words(rest)
     options = vars(parse(kind, rest, f"train {name}"))
     parts = chosen_parts(options, dotted)

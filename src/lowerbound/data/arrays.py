@@ -120,7 +120,7 @@ def from_arrays(
     rows = _tensor(x, name)
     if rows.ndim < 2 or rows.shape[0] < 2 or 0 in rows.shape:
         raise DataError(f"{name} has shape {tuple(rows.shape)}", expected="at least 2 examples of at least 1 value")
-    kind = kind or ("image" if rows.ndim >= 3 else "table")
+    kind = _kind_of(rows, kind, name)
     layout = layout or layout_of(tuple(rows.shape[1:])) if kind == "image" else "chw"
     labels, classes = labels_of(y, rows.shape[0], name)
     if scale is None:
@@ -156,6 +156,18 @@ def from_arrays(
     )
     given = Rows(rows, labels, weights, shown)
     return make_data(given, held, plan, spec, scale=scale, seen_scale=seen_scale)
+
+
+def _kind_of(rows: Tensor, kind: Kind | None, name: str) -> Kind:
+    """Return the kind of rows, by the number of their axes unless it is given; more than an image has are refused."""
+    kind = kind or ("image" if rows.ndim >= 3 else "table")
+    if kind == "image" and rows.ndim > 4:
+        raise DataError(
+            f"{name} has shape {tuple(rows.shape)}",
+            expected="images [N, H, W] or [N, C, H, W], or a table [N, D]",
+            fix="put all axes but the first into one: x.reshape(len(x), -1)",
+        )
+    return kind
 
 
 def _scale_of(x: Tensor) -> int:

@@ -24,6 +24,11 @@ _LARGEST = 1e300  # squares of the scaled values and sums of two cells then stay
 _FEW = 20  # observed cells below which texts are not judged
 DAY_MS = 86_400_000
 _COMMAS = r"[+-]?\d+,\d+|[+-]?\d{1,3}(,\d{3})+(\.\d+)?"
+_DATE = "dates such as 2020-12-31"
+_TIME = r"([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?Z?)?"
+_DATES = r"\d{4}-\d{2}-\d{2}" + _TIME
+# as people write them, and as no reader takes them for dates
+_OTHER_DATES = r"(\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{4}[./]\d{1,2}[./]\d{1,2})" + _TIME
 # What may be forced on a column of each kind; that the values fit is checked beside.
 FORCED: dict[ColumnKind, tuple[ColumnKind, ...]] = {
     "numeric": ("numeric", "integer", "boolean", "category"),
@@ -262,7 +267,7 @@ def _categories(
             f"column {shown(name)} holds {distinct:,} different texts in {count:,} rows: "
             "it looks like an identifier or free text",
             where=where,
-            fix=fix,
+            fix=f"{fix}; or read each line as a sequence: lines:FILE" if len(names) == 1 else fix,
         )
     if pa.types.is_dictionary(cells.type):
         texts = texts_of(pa.chunked_array([cells.unify_dictionaries().chunk(0).dictionary]))
@@ -288,16 +293,21 @@ def odd_texts(texts: pa.ChunkedArray, pattern: str) -> np.ndarray:
 
 
 def refuse_odd_texts(texts: pa.ChunkedArray, name: str, where: str) -> None:
-    """Refuse a column of numbers that one bad cell made a column of texts."""
+    """Refuse a column of numbers or dates that one bad cell, or the way they are written, made a column of texts."""
     count = len(texts) - texts.null_count
-    odd = odd_texts(texts, NUMBER)
+    odd, undated = odd_texts(texts, NUMBER), odd_texts(texts, _DATES)
     if count < _FEW or not odd.any():
         return
-    if odd.sum() <= 0.1 * count:
-        first = shown(texts[int(np.argmax(odd))].as_py())
-        fix = f"correct the cell, leave it empty, or use {_as_category(name)}"
-        refuse_cells(odd, f"{first} among numbers", name, where, expected="numbers", fix=fix)
+    otherwise = f"or use {_as_category(name)}"
+    for bad, what, expected in ((odd, "numbers", "numbers"), (undated, "dates", _DATE)):
+        if 0 < bad.sum() <= 0.1 * count:
+            first = shown(texts[int(np.argmax(bad))].as_py())
+            fix = f"correct the cell, leave it empty, {otherwise}"
+            refuse_cells(bad, f"{first} among {what}", name, where, expected=expected, fix=fix)
+    first = shown(texts[int(np.argmax(odd))].as_py())
     if odd_texts(texts, f"{NUMBER}|{_COMMAS}").sum() <= 0.1 * count:
-        first = shown(texts[int(np.argmax(odd))].as_py())
-        fix = f"write numbers with a point and nothing between thousands, or use {_as_category(name)}"
+        fix = f"write numbers with a point and nothing between thousands, {otherwise}"
         refuse_cells(odd, f"numbers with a comma, like {first},", name, where, fix=fix)
+    if odd_texts(texts, _OTHER_DATES).sum() <= 0.1 * count:
+        fix = f"write them so, {otherwise}"
+        refuse_cells(odd, f"dates like {first},", name, where, expected=_DATE, fix=fix)

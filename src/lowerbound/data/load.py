@@ -85,8 +85,10 @@ def load_data(
         binarize: how grey pixels become 0/1. "auto": as the likelihood needs; "dynamic": drawn anew in training,
             test fixed once by seed; "static-seed": all fixed by seed; "threshold": one half and above; "none".
         seed: seed of the splits and of every fixed binarisation, apart from the training seed.
-        valid_fraction: share of the training rows held out for validation (default 0.1; 5,000 images of MNIST).
-        test_fraction: share of all rows held out for the test, where the data bring no test split (default 0.1).
+        valid_fraction: share of the training rows held out for validation (default 0.1; 5,000 images of MNIST; of rows
+            that stay on disk 10,000 at most).
+        test_fraction: share of all rows held out for the test, where the data bring no test split (default 0.1; of rows
+            that stay on disk 10,000 at most).
         max_value: stored whole number that means 1, of arrays and IDX files (default: 255 for bytes).
         image_size: height and width, or one number for both, that image files are scaled and cropped to.
         color: "grey" or "color" turns all image files into that; "auto": grey if all are.

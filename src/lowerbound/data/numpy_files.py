@@ -380,7 +380,7 @@ def _examples(x: np.ndarray, what: str, path: Path) -> np.ndarray:
         raise DataError(f"{what} of {path.name} is text", where=str(path), expected="examples as numbers")
     if x.ndim and not len(x):
         raise DataError(f"0 examples in {path}", where=what, expected="at least 2")
-    if x.ndim < 2 or not x.size:
+    if not 2 <= x.ndim <= 4 or not x.size:
         raise DataError(
             f"{what} of {path.name} has shape {x.shape}",
             where=str(path),

@@ -58,15 +58,38 @@ def from_sequences(
     >>> to_sequences(data.split("all").values(), data.spec)
     ['CCO', 'CC', 'C=O', 'CCC']
     """
-    rows, form = _rows(sequences, name)
+    return _made(
+        sequences, None, y, weight=weight, name=name, vocabulary=vocabulary, max_length=max_length, seed=seed,
+        valid_fraction=valid_fraction, test_fraction=test_fraction,
+    )  # fmt: skip
+
+
+def _made(
+    sequences: Iterable[Any],
+    where: Sequence[str] | None,
+    y: Any = None,
+    *,
+    weight: Any = None,
+    name: str,
+    vocabulary: Sequence[str] | Sequence[int] | None = None,
+    max_length: int | None = None,
+    seed: int,
+    valid_fraction: float,
+    test_fraction: float,
+) -> Data:
+    """Return data of sequences, as `from_sequences` does; `where` says the place of each in messages (None: rows)."""
+    rows, form = _rows(sequences, name, where)
     known = _vocabulary(rows, vocabulary)
-    longest = max([1, *(len(row) for row in rows)]) if max_length is None else max_length
+    lengths = [len(row) for row in rows]
+    longest = max([1, *lengths]) if max_length is None else max_length
     if longest < 1:
         raise UsageError(f"the most symbols of a sequence cannot be {max_length}", expected="a whole number above 0")
     if longest > _LONGEST:
-        raise DataError(f"{name} has a sequence of {longest:,} symbols", expected=f"at most {_LONGEST:,}", fix="cut it")
+        place = _place(where, lengths.index(longest)) if longest in lengths else ""
+        expected = f"at most {_LONGEST:,}"
+        raise DataError(f"{name} has a sequence of {longest:,} symbols", where=place, expected=expected, fix="cut it")
     plan = plan_splits(len(rows), None, seed, valid_fraction, test_fraction)
-    x, mask = _cells(rows, known, longest, name)
+    x, mask = _cells(rows, known, longest, name, where)
     labels, classes = labels_of(y, len(rows), name)
     spec = DataSpec(
         name, (longest,), "sequence", "symbols", len(plan.train), classes, "none", seed, form=form, vocabulary=known
@@ -110,8 +133,8 @@ def path_of(source: str | Path) -> Path:
     return Path(str(source).removeprefix(PREFIX))
 
 
-def read_lines(path: Path, encoding: str = "utf-8") -> tuple[list[str], tuple[str, ...]]:
-    """Return the lines of a file that hold something, and what was left out, for people.
+def read_lines(path: Path, encoding: str = "utf-8") -> tuple[dict[int, str], tuple[str, ...]]:
+    """Return the lines of a file that hold something by their numbers, and what was left out, for people.
 
     Raises:
         DataError: if it cannot be read as text, or holds nothing.
@@ -128,14 +151,19 @@ def read_lines(path: Path, encoding: str = "utf-8") -> tuple[list[str], tuple[st
             f"{path.name} is no {encoding} text",
             where=f"line {line}",
             expected="one sequence on each line",
-            fix="say how it is encoded: --encoding latin-1",
+            fix=f"say how it is encoded: --encoding {_guessed(error.object)}",
         ) from error
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    held = [line for line in lines if line]
+    held = {number: line for number, line in enumerate(lines, 1) if line}
     if not held:
         raise DataError(f"0 sequences in {path}", expected="one on each line")
     empty = len(lines) - len(held) - (not lines[-1])
     return held, (f"{empty} empty lines were left out",) if empty else ()
+
+
+def _guessed(content: bytes) -> str:
+    """Return an encoding to try of a text that is not in the one that was given."""
+    return "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
 
 
 def load_lines(
@@ -150,7 +178,8 @@ def load_lines(
     lines, notes = read_lines(path_of(source), encoding)
     shares = {"valid_fraction": 0.1 if valid is None else valid, "test_fraction": 0.1 if test is None else test}
     known = {} if like is None else {"vocabulary": like.vocabulary, "max_length": like.shape[0]}
-    data = from_sequences(lines, name=_stem(source), seed=seed, **shares, **known)
+    where = [f"line {number}" for number in lines]
+    data = _made(lines.values(), where, name=_stem(source), seed=seed, **shares, **known)
     return replace(data, notes=notes)
 
 
@@ -162,7 +191,8 @@ def line_rows(source: str | Path, like: DataSpec, encoding: str) -> tuple[Datase
     """
     _check_like(like, str(source))
     lines, notes = read_lines(path_of(source), encoding)
-    x, mask = _cells(lines, like.vocabulary, like.shape[0], _stem(source))
+    where = [f"line {number}" for number in lines]
+    x, mask = _cells(list(lines.values()), like.vocabulary, like.shape[0], _stem(source), where)
     spec = replace(like, name=_stem(source), size=len(lines), classes=())
     return Dataset(x, None, spec, "all", mask=mask), notes
 
@@ -180,13 +210,13 @@ def _stem(source: str | Path) -> str:
     return path.resolve().name.split(".")[0] or path.name
 
 
-def _rows(sequences: Iterable[Any], name: str) -> tuple[list[Sequence[str]], Form]:
+def _rows(sequences: Iterable[Any], name: str, where: Sequence[str] | None) -> tuple[list[Sequence[str]], Form]:
     """Return the symbols of each sequence as texts, and "lines" if they are characters."""
     given = [sequences] if isinstance(sequences, str) else list(sequences)
     if all(isinstance(row, str) for row in given) and given:
         broken = next((i for i, row in enumerate(given) if "\n" in row or "\r" in row), None)
         if broken is not None:
-            raise DataError(f"{name} has a line break in a text", where=f"row {broken + 1}", expected="one line each")
+            raise DataError(f"{name} has a line break in a text", where=_place(where, broken), expected="one line each")
         return [str(row) for row in given], "lines"
     for i, row in enumerate(given):
         symbols = () if isinstance(row, str) or not isinstance(row, Sequence | np.ndarray) else row
@@ -194,7 +224,7 @@ def _rows(sequences: Iterable[Any], name: str) -> tuple[list[Sequence[str]], For
         if wrong or isinstance(row, str) or not isinstance(row, Sequence | np.ndarray):
             raise DataError(
                 f"{name} has a sequence of {type(wrong[0] if wrong else row).__name__}",
-                where=f"row {i + 1}",
+                where=_place(where, i),
                 expected="texts alone, or lists of words or whole numbers",
             )
     return [[str(v) for v in row] for row in given], "arrays"
@@ -214,14 +244,21 @@ def _vocabulary(rows: list[Sequence[str]], given: Sequence[str] | Sequence[int] 
     return tuple(sorted(found, key=lambda s: (int(s), s) if numbers else (0, s)))
 
 
-def _cells(rows: Sequence[Sequence[str]], known: tuple[str, ...], length: int, name: str) -> tuple[Tensor, Tensor]:
+def _place(where: Sequence[str] | None, row: int) -> str:
+    """Say where a sequence stands."""
+    return f"row {row + 1}" if where is None else where[row]
+
+
+def _cells(
+    rows: Sequence[Sequence[str]], known: tuple[str, ...], length: int, name: str, where: Sequence[str] | None
+) -> tuple[Tensor, Tensor]:
     """Return the numbers of the symbols, `[N, T]`, and True where there is one."""
     place = {symbol: i for i, symbol in enumerate(known)}
     x = np.full((len(rows), length), len(known), np.float32)
     for i, row in enumerate(rows):
         if len(row) > length:
             raise DataError(
-                f"{name} has a sequence of {len(row)} symbols", where=f"row {i + 1}", expected=f"{length} at most"
+                f"{name} has a sequence of {len(row)} symbols", where=_place(where, i), expected=f"{length} at most"
             )
         try:
             x[i, : len(row)] = [place[symbol] for symbol in row]
@@ -230,7 +267,7 @@ def _cells(rows: Sequence[Sequence[str]], known: tuple[str, ...], length: int, n
             shown = ", ".join(repr(symbol) for symbol in known[:20]) + (", ..." if len(known) > 20 else "")
             raise DataError(
                 f"{name} holds {row[first]!r}, which is no symbol of the vocabulary",
-                where=f"row {i + 1}, symbol {first + 1}",
+                where=f"{_place(where, i)}, symbol {first + 1}",
                 expected=shown,
             ) from error
     return torch.from_numpy(x), torch.from_numpy(x < len(known))

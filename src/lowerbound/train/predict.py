@@ -1,6 +1,7 @@
 """What a training will need, before it starts: parameters, steps and memory."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,8 +88,32 @@ def _saved_bytes(recipe: Recipe, data: Data, count: int) -> int:
         return tensor
 
     rows = data.train.matching(recipe.spec, resample=True)
-    with seeded(Stream.TRAINING, 0), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        index = torch.arange(count) % len(rows)
-        outcome = objective(model, rows.batch(index), first_step())
+    batch = rows.batch(torch.arange(count) % len(rows))
+    try:
+        with seeded(Stream.TRAINING, 0), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            outcome = objective(model, batch, first_step())
+    except RuntimeError as error:  # torch.func, of objectives and priors that take derivatives themselves
+        if "saved tensor hooks" not in str(error):
+            raise
+        held.clear()
+        with seeded(Stream.TRAINING, 0):
+            outcome = objective(model, batch, first_step())
+        for tensor in _saved_in_graph(list(outcome.losses.values())):
+            pack(tensor)
     assert outcome.losses, "an objective has a loss"
     return sum(held.values())
+
+
+def _saved_in_graph(losses: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield what the nodes behind these losses keep for their backward pass."""
+    todo: list[Any] = [loss.grad_fn for loss in losses]
+    seen: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        todo += [before for before, _ in node.next_functions]
+        saved = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+        flat = [tensor for value in saved for tensor in (value if isinstance(value, tuple | list) else (value,))]
+        yield from (tensor for tensor in flat if isinstance(tensor, torch.Tensor))
