@@ -200,13 +200,12 @@ def _labels(parts: Sequence[Any], label: str | None) -> np.ndarray | None:
 def _table(parts: Sequence[Any]) -> Any:
     """Return the rows of all parts as one table; numbers of classes become their names, those below 0 are missing."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     table = pa.concat_tables([part.flatten_indices().data.table for part in parts])
-    for i, (name, feature) in enumerate(parts[0].features.items()):
+    for i, (column, feature) in enumerate(parts[0].features.items()):
         names = getattr(feature, "names", None)
         if names is not None:
-            numbers = table.column(name)
-            known = pc.if_else(pc.less(numbers, 0), pa.scalar(None, numbers.type), numbers)
-            table = table.set_column(i, name, pc.take(pa.array(names, pa.string()), known))
+            numbers = table.column(column).to_pylist()
+            known = [None if number is None or number < 0 else names[number] for number in numbers]
+            table = table.set_column(i, column, pa.array(known, pa.string()))
     return table
