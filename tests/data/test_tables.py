@@ -274,6 +274,7 @@ def test_what_encode_refuses():
         return lambda: encode(pa.table({**names, **changes.get("add", {})}), columns, name="new.csv")
 
     refused(tried(drop=["n", "a"], add={"N ": [1, 2]}), "no column 'a', 'n'", "did you mean 'N '", "new.csv")
+    refused(tried(drop=["d"]), "no column 'd'", "the columns of the model: a, n, f, b, d", "add it")
     refused(tried(a=["z", "w\x1b"]), r"'z', 'w\x1b'", "2 rows, first in row 1", "x, y", "leave the cell empty")
     refused(tried(a=[[1], [2]]), "'a'", "list")
     refused(tried(n=["7", "1x"]), "'n' holds text, like '1x' in row 2", "int64")

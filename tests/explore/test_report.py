@@ -265,6 +265,16 @@ def test_terms_that_are_no_nats_are_not_called_so(tmp_path):
     assert "<td>accuracy</td><td class=number>0.5000</td><td></td>" in made
 
 
+@pytest.mark.parametrize(("part", "term", "unit"), [("SSIM", "ssim_loss", ""), ("IWAE", "iw_bound", " nats")])
+def test_the_best_value_has_its_unit(part, term, unit, tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps({"objective": {"part": part, "args": {}}}))
+    event = {"event": "epoch", "split": "valid", "epoch": 1, "step": 3, "seconds": 1.0, "elbo": -9.0, term: 0.25}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(event) + "\n")
+    made = page(read_run(tmp_path), NOTHING, beside=tmp_path)
+    assert f"best {term} 0.250{unit} (valid, epoch 1)" in made
+    assert (f"{term}, for each example" in made) == (not unit)
+
+
 @pytest.mark.parametrize(
     ("recipe", "fitted", "said"), [("ae", False, True), ("ae", True, False), ("vae", False, False)]
 )

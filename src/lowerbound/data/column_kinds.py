@@ -78,19 +78,20 @@ def wanted_columns(names: list[str], wanted: Sequence[str], where: str) -> list[
     return pairs
 
 
-def check_known(asked: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Refuse columns that the table does not have."""
+def check_known(asked: Sequence[str], names: Sequence[str], where: str, *, by: str = "") -> None:
+    """Refuse columns that the table does not have; `by` says who asks for all of them, if that is not the user."""
     have = set(names)
     unknown = [name for name in asked if name not in have]
     if not unknown:
         return
     lower = {name.lower(): name for name in names[:1000]}
     near = [lower[m] for name in unknown[:5] for m in difflib.get_close_matches(name.lower(), lower, 1)]
+    nearest = f"did you mean {', '.join(shown(name) for name in dict.fromkeys(near))}?" if near else ""
     raise DataError(
         f"the table has no column {', '.join(shown(name) for name in unknown[:20])}",
         where=where,
-        expected=f"columns of it: {listed(names)}",
-        fix=f"did you mean {', '.join(shown(name) for name in dict.fromkeys(near))}?" if near else "",
+        expected=f"the columns of {by}: {listed(asked)}" if by else f"columns of it: {listed(names)}",
+        fix=nearest or ("add it; empty cells will do where cells of training were missing" if by else ""),
     )
 
 
@@ -154,8 +155,8 @@ def _word(name: str) -> str:
 
 
 def _as_category(name: str) -> str:
-    """Return what to write after --columns to make a column a category."""
-    return _word(name + ":category")
+    """Return what to write among the columns to make one a category."""
+    return f"{_word(name + ':category')} among --columns"
 
 
 def all_missing(name: str, names: Sequence[str], where: str) -> DataError:

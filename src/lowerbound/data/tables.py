@@ -101,7 +101,7 @@ def encode(table: pa.Table, columns: Sequence[Column], *, name: str) -> tuple[Ce
     check_names(table.column_names, name)
     known = [column.name for column in columns]
     given = set(known)
-    check_known(known, table.column_names, name)
+    check_known(known, table.column_names, name, by="the model")
     notes: list[str] = []
     extra = [column for column in table.column_names if column not in given]
     if extra:

@@ -20,8 +20,12 @@ from .run_files import RunFiles, inside, number, read_run, readable_size, texts
 
 MOST_COLUMNS, MOST_FILES = 30, 60
 UNITS = {**dict.fromkeys(("elbo", "distortion", "rate", "nll"), "nats"), "bits_per_dim": "bits/dim", "psnr": "dB"}
-BARE = ("accuracy", "code", "decoder_penalty", "distance", "hsic", "mmd", "multiplier", "spectral")
-"""Terms of objectives that are no nats: each has a weight that makes it such in the loss, or is none of it."""
+BARE = (
+    "accuracy", "code", "decoder_penalty", "distance", "hsic", "mmd", "multiplier", "perceptual_loss", "spectral",
+    "ssim_loss",
+)  # fmt: skip
+"""Terms of objectives that are no nats: each has a weight that makes it such in the loss, or is none of it, or is the
+loss that weighs a distance of images against the rate."""
 KINDS = {"elbo": "bound", "distortion": "estimate", "rate": "estimate"}
 
 
@@ -143,7 +147,7 @@ def _status(run: RunFiles, warning: str) -> str:
         value, epoch, split = run.best
         kept = "best" if split == "valid" else "last"
         under = ", under the prior of training" if run.fitted_priors and _reads_prior(run, run.monitor[0]) else ""
-        facts.append(f"{kept} {run.monitor[0]} {value:.3f} nats ({split}, epoch {epoch}{under})")
+        facts.append(f"{kept} {run.monitor[0]} {value:.3f}{_nats(run.monitor[0])} ({split}, epoch {epoch}{under})")
     lines = [html.text("; ".join(facts)) + "."]
     if error := run.status.get("error"):
         lines.append(f'<span class="bad">{html.text(error)}</span>')
@@ -228,7 +232,7 @@ def _of_training(run: RunFiles) -> str:
     event = run.epochs.get(split, {}).get(epoch, {})
     skipped = ("epoch", "step", "seconds")
     rows = [
-        [name, f"{value:.4f}", "" if name in BARE else "nats", KINDS.get(name, "of the objective")]
+        [name, f"{value:.4f}", _nats(name).strip(), KINDS.get(name, "of the objective")]
         for name, value in ((name, number(value)) for name, value in event.items() if name not in skipped)
         if value is not None
     ]
@@ -294,6 +298,11 @@ def _reads_prior(run: RunFiles, term: str) -> bool:
     return term != "distortion" and any(_values(run, split, "rate") for split in run.epochs)
 
 
+def _nats(term: str) -> str:
+    """Return the unit of a term of the log with a space before it, empty for one that is no nats."""
+    return "" if term in BARE else " nats"
+
+
 def _training(run: RunFiles) -> str:
     if not run.epochs:
         return html.words("There is no whole epoch yet.")
@@ -309,8 +318,10 @@ def _training(run: RunFiles) -> str:
             kept = "" if term != monitor else f" The weights kept are those of its {which} epoch."
             under = ", under the prior of training" if earlier and _reads_prior(run, term) else ""
             title = f"{name}{under}" if under else ""
-            figure = figures.curves(lines, x="epoch", y=f"{name} (nats)", title=title, markers=True)
-            text = f"{name}{under}, nats for each example{units}: {_ends(lines)}.{kept}"
+            unit = _nats(term)
+            label = f"{name} ({unit.strip()})" if unit else name
+            figure = figures.curves(lines, x="epoch", y=label, title=title, markers=True)
+            text = f"{name}{under},{unit} for each example{units}: {_ends(lines)}.{kept}"
             drawn.append(html.picture(figures.png_of(figure), text))
     tug = tug_points(run)
     if tug:
