@@ -67,3 +67,11 @@ def test_temperatures_that_mean_nothing_are_refused(told, ladder, words, said):
     code, _, err = told("reconstruct", str(ladder), *words)
     assert code == 2
     assert all(part in err for part in said), err
+
+
+@pytest.mark.parametrize("words", ["interpolate --from 0 --to 1", "manifold --steps 3", "traverse --steps 3"])
+def test_what_is_made_of_codes_of_the_top_says_where_the_other_levels_are(words, told, ladder, tmp_path):
+    command, *more = words.split()
+    code, _, err = told(command, str(ladder), *more, "--out", str(tmp_path / "made.npz"))
+    assert code == 0, err
+    assert "the 2 levels below the top take the means of their priors" in err

@@ -174,6 +174,14 @@ def rows_of(folder: Path, model: VAE, options: RowsOptions) -> Dataset:
     return rows.matching(spec).at_hand().to(model.device)
 
 
+def say_levels(model: VAE) -> None:
+    """Say of a ladder, of which codes of the top are decoded, where its other levels are."""
+    from ..explore.latents import below_top
+
+    if words := below_top(model):
+        say(words)
+
+
 def check_labels(model: VAE, rows: Dataset) -> None:
     """Raise DataError if a conditional model would have to do without labels."""
     if model.conditional and rows.y is None:

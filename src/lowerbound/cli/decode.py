@@ -15,7 +15,7 @@ from ..data.sources import places_in
 from ..explore.latents import far_from, latent_shape, on_space, prior_of
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import read_codes, read_labels, target, write_examples
-from .common import RunOptions, ShownOptions, open_model
+from .common import RunOptions, ShownOptions, open_model, say_levels
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot
@@ -48,6 +48,7 @@ def command(words: list[str]) -> int:
     far = far_from(codes.to(model.device), prior)
     if far:
         say(f"warning: {far} of {len(codes)} codes lie more than 10 standard deviations from the prior's mean")
+    say_levels(model)
     path = target(options.out, folder / "samples" / f"decoded-{show}", spec)
     made = model.decode(codes, y, show=show, seed=options.seed)
     write_examples(

@@ -15,7 +15,7 @@ from ..data import Dataset, load_rows
 from ..explore.latents import between, encode_rows
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
-from .common import RowsOptions, ShownOptions, open_model, rows_of
+from .common import RowsOptions, ShownOptions, open_model, rows_of, say_levels
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot
@@ -52,6 +52,7 @@ def command(words: list[str]) -> int:
     classes = None if label is None else torch.full((len(codes),), label)
     y, show = None if classes is None else one_hot(model, classes), options.show or "mean"
     made = model.decode(codes, y, show=show, seed=options.seed)
+    say_levels(model)
     way = "arc" if options.slerp else "line"
     caption = sheet_caption(f"from {options.start} to {options.end} on {'an' if way == 'arc' else 'a'} {way}", show)
     path = target(options.out, folder / "samples" / f"interpolation-{way}-{show}", spec)

@@ -12,7 +12,7 @@ from ..core.errors import UsageError
 from ..explore.latents import check_axes, even, latent_shape, manifold, prior_of, quantiles, shares
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
-from .common import RunOptions, ShownOptions, open_model
+from .common import RunOptions, ShownOptions, open_model, say_levels
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot
@@ -49,6 +49,7 @@ def command(words: list[str]) -> int:
     codes = manifold(prior.mean.flatten().cpu(), values, options.dims).unflatten(1, latent_shape(model))
     if one is not None:
         say(f"class {spec.classes[int(one[0])]}")
+    say_levels(model)
     classes = None if one is None else one.expand(len(codes))
     show = options.show or "mean"
     made = model.decode(codes, None if classes is None else one_hot(model, classes), show=show, seed=options.seed)

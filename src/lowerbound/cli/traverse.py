@@ -23,7 +23,7 @@ from ..explore.latents import (
 )
 from ..explore.sheets import example_grid, sheet_caption
 from ..explore.write import target, write_examples
-from .common import RowsOptions, ShownOptions, open_rows
+from .common import RowsOptions, ShownOptions, open_rows, say_levels
 from .mistakes import parse
 from .output import say, wrote
 from .sample import label_numbers, one_hot
@@ -62,6 +62,7 @@ def command(words: list[str]) -> int:
     below = shares(options.steps, options.reach)
     dims = options.dims or most_used(encode_rows(model, rows.take(LOOKED_AT)), MOST)
     codes = traversal(origin, quantiles(prior, below), dims).unflatten(1, latent_shape(model))
+    say_levels(model)
     show = options.show or "mean"
     every = None if classes is None else classes.expand(len(codes))
     made = model.decode(codes, None if every is None else one_hot(model, every), show=show, seed=options.seed)

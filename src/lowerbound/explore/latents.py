@@ -188,6 +188,19 @@ def _on_space(family: Family, z: Tensor) -> Tensor:
     return z.clamp(limits.eps, 1 - limits.eps) if family.support == "inner" else z
 
 
+def below_top(model: VAE) -> str:
+    """Return the words that say where the levels below the top are while codes of the top are decoded; else "".
+
+    >>> from lowerbound import load_data, recipes
+    >>> below_top(recipes.ladder_vae(load_data("digits").spec, latent_dims=(2, 3, 5), hidden=4).build(0)[0])
+    'the 2 levels below the top take the means of their priors'
+    """
+    count = len(model.groups) - 1
+    if count < 2:
+        return "the level below the top takes the mean of its prior" if count else ""
+    return f"the {count} levels below the top take the means of their priors"
+
+
 def shares(steps: int, reach: float = 0.99) -> Float[Tensor, " S"]:
     """Return the shares of a distribution below each of `steps` values that cut its middle `reach` into equal parts.
 

@@ -23,6 +23,7 @@ from ..train.snapshots import read_snapshots
 from . import figures
 from .latents import (
     Codes,
+    below_top,
     between,
     draw_prior,
     draw_rows,
@@ -193,8 +194,13 @@ def _given(shown: Shown) -> str:
 
 
 def _of_first(shown: Shown) -> str:
-    """Say of which class is decoded where it is the first."""
-    return f" Class {shown.spec.classes[0]}." if shown.model.conditional else ""
+    """Say of which class is decoded where it is the first, and of a ladder where its other levels are."""
+    return (f" Class {shown.spec.classes[0]}." if shown.model.conditional else "") + _levels(shown)
+
+
+def _levels(shown: Shown) -> str:
+    words = below_top(shown.model)
+    return f" {words.capitalize()}." if words else ""
 
 
 def samples(shown: Shown) -> Picture:
@@ -382,6 +388,7 @@ def _interpolations(shown: Shown) -> Picture | None:
         y = shown.rows.labels(slice(first, first + 1)) if shown.model.conditional else None
         made[name] = shown.model.decode(codes, None if y is None else y.expand(len(codes), -1)).cpu()
     text = f"From {shown.rows.split} example {first} to example {second}, on a line and on an arc around 0."
+    text += _levels(shown)
     if written:
         ways = {name: _columns(x, shown.spec)[1][0] for name, x in made.items()}
         text += " Each text has the symbols most probable after those before."
