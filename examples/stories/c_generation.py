@@ -303,7 +303,7 @@ def _one_coordinate(story: Story, judge: Reader, workshop: lb.VAE, vae: lb.VAE, 
 
 
 def _draw_morph(story: Story, judge: Reader, m: Morph, model: str) -> None:
-    levels = torch.special.ndtr(quantiles(STEPS, REACH))
+    levels = shares(STEPS, REACH)
     figure, axes = figures.new_figure(7.0, 3.2, rows=2, height_ratios=(1, 2))
     heads = [f"{100 * p:.3g}%" for p in levels.tolist()]
     title = f"{model}: z{m.dim} at quantiles of its prior, all else fixed; mean of p(x|z)"
