@@ -215,7 +215,7 @@ def _write_table(path: Path, x: Tensor, spec: DataSpec, y: Tensor | None) -> Non
         table = pa.table(table_of(spec, x))
     else:
         table = pa.table({f"x{i}": values[:, i] for i in range(values.shape[1])})
-    if y is not None:
+    if y is not None and not spec.modalities:  # there the label is one of them
         names = [spec.classes[i] for i in y.tolist()]
         name = _free(dict.fromkeys(table.column_names), "y") if spec.label is None else spec.label.name
         table = table.append_column(name, pa.array(names) if spec.label is None else arrow_column(names, spec.label))
