@@ -6,6 +6,7 @@ are not wrapped: with wrappers, players that overlap or rest in a step diverge o
 
 import atexit
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +22,7 @@ from .processes import Launched, Processes, packed, unpack
 
 T = TypeVar("T")
 _SIGNS = ("timed out", "timeout", "closed by peer", "connection reset", "broken pipe", "connection closed", "nccl")
+_MOMENT = 0.1  # seconds; a thread lets go in microseconds once it runs
 
 
 class Joined(Processes):
@@ -108,7 +110,10 @@ class Joined(Processes):
 def _leave() -> None:
     """End the connection while the interpreter still stands.
 
-    A thread of Gloo that lets go of a tensor while the interpreter is taken down aborts the process after its work.
+    A thread of Gloo that lets go of a tensor while the interpreter is taken down aborts the process after its work. The
+    end of the connection ends its threads, but not where weights were divided: torch's caches keep it. There they get a
+    moment to let go.
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        time.sleep(_MOMENT)
