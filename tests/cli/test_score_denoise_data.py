@@ -320,3 +320,16 @@ def test_a_damaged_recipe_is_exit_4(lowerbound):
     code, _, err = lowerbound("denoise", "noisy")
     assert code == 4
     assert "GaussianNose" in err
+
+
+def test_images_of_any_real_values_have_no_psnr(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    np.save("real.npy", np.random.default_rng(0).normal(size=(60, 1, 6, 7)).astype(np.float32))
+    words = ("gaussian_vae", "--data", "real.npy", "--hidden", "5", "--latent-dim", "2", "--epochs", "1", "--no-report")
+    assert told("train", *words, "--out", "real")[0] == 0
+    code, out, err = told("denoise", "real", "--noise", "gaussian", "--amount", "0.2", "--json")
+    assert code == 0, err
+    assert set(json.loads(out)) == {"path", "num", "corruption"}
+    assert "no PSNR and no SSIM: they are of values in [0, 1]" in err
+    with Image.open(json.loads(out)["path"]) as sheet:
+        assert min(sheet.size) > 0

@@ -286,3 +286,16 @@ def test_what_the_data_lack_is_not_made_up(tmp_path, monkeypatch, told):
     assert told(*words, "--out", "l.csv")[0] == 0
     with Path("l.csv").open() as file:
         assert [row["data"] for row in csv.DictReader(file)] == [""] * 5
+
+
+def test_a_comparison_shows_the_pictures_of_several_modalities(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    small = ("--data", "digits", "--with-label", "--latent-dim", "2", "--hidden", "7", "--epochs", "1", "--no-report")
+    for name in ("mvae", "mopoe"):
+        code, _, err = told("train", name, *small, "--out", name)
+        assert code == 0, err
+    code, _, err = told("compare", "mvae", "mopoe", "--num-samples", "3", "--html", "both.html")
+    assert code == 0, err
+    page = Path("both.html").read_text(encoding="utf-8")
+    assert "these data are no images" not in page
+    assert page.count("<img") == 2 + 1 + 2 + 1  # of training; reconstructions, samples of each, what dimensions cost

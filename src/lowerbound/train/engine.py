@@ -22,7 +22,7 @@ from .processes import Launched, Processes, packed, unpack
 
 T = TypeVar("T")
 _SIGNS = ("timed out", "timeout", "closed by peer", "connection reset", "broken pipe", "connection closed", "nccl")
-_MOMENT = 0.1  # seconds; a thread lets go in microseconds once it runs
+_MOMENT = 0.1  # seconds, for threads that have nothing else left to do
 
 
 class Joined(Processes):

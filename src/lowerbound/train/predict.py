@@ -106,14 +106,14 @@ def _saved_bytes(recipe: Recipe, data: Data, count: int) -> int:
 
 def _saved_in_graph(losses: list[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Yield what the nodes behind these losses keep for their backward pass."""
-    todo: list[Any] = [loss.grad_fn for loss in losses]
+    waiting: list[Any] = [loss.grad_fn for loss in losses]
     seen: set[Any] = set()
-    while todo:
-        node = todo.pop()
+    while waiting:
+        node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        todo += [before for before, _ in node.next_functions]
+        waiting += [before for before, _ in node.next_functions]
         saved = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
         flat = [tensor for value in saved for tensor in (value if isinstance(value, tuple | list) else (value,))]
         yield from (tensor for tensor in flat if isinstance(tensor, torch.Tensor))
